@@ -16,7 +16,7 @@ class TinyproxyConfig:
 
     slug: str = "example"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         tinyproxy.check_slug(self.slug)
 
 

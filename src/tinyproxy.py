@@ -122,7 +122,7 @@ def is_serving() -> bool:
 def reload_config() -> None:
     """Make tinyproxy serve what the config file says, by a restart if a signal is not enough."""
     _signal(signal.SIGUSR1)
-    if not _wait_until(is_serving):
+    if not _wait_until(is_serving, _DEADLINE_SECONDS):
         logger.warning("tinyproxy did not reload its config file; restarting it")
         stop()
         start()
@@ -136,12 +136,12 @@ def start() -> None:
         RuntimeError: if tinyproxy fails, or does not serve within three seconds.
     """
     port, _ = _read_config()
-    # Tinyproxy is silent about a taken port. After a kill, the kernel may need a moment to free it.
+    # Tinyproxy does not tell when the port is taken. A killed process frees it a moment later.
     if not _wait_until(lambda: _is_port_free(port), _ANSWER_SECONDS):
         raise PortTakenError(f"Port {port} is taken by another program")
     _run("tinyproxy", "-c", str(CONFIG_FILE))
     # A signal would end tinyproxy before it has handlers, which it installs before it answers.
-    if not _wait_until(is_serving):
+    if not _wait_until(is_serving, _DEADLINE_SECONDS):
         stop()
         raise RuntimeError(f"tinyproxy started, but does not answer on port {port}")
 
@@ -154,7 +154,7 @@ def stop() -> None:
     """
     for signal_number in (signal.SIGTERM, signal.SIGKILL):
         _signal(signal_number)
-        if _wait_until(lambda: not is_running()):
+        if _wait_until(lambda: not is_running(), _DEADLINE_SECONDS):
             return
     raise RuntimeError("tinyproxy does not end")
 
@@ -184,17 +184,16 @@ def _pids() -> list[int]:
     # The PID file is no help: it can be stale, empty, deleted, or name somebody else's process.
     pids: list[int] = []
     for name in filter(str.isdigit, os.listdir(_PROC)):
-        process = _PROC / name
-        # A process can end while we look, and a zombie has no program any more.
+        process = f"{_PROC}/{name}"
+        # A process can end while we look, and a zombie has no program any more: see proc(5).
         with contextlib.suppress(OSError):
-            # https://manpages.ubuntu.com/manpages/noble/en/man5/proc.5.html
-            program = os.readlink(process / "exe").removesuffix(" (deleted)")
-            if pathlib.Path(program).name != "tinyproxy":
+            program = os.readlink(f"{process}/exe").removesuffix(" (deleted)")
+            if os.path.basename(program) != "tinyproxy":
                 continue
-            arguments = (process / "cmdline").read_bytes().split(b"\0")[1:-1]
+            arguments = pathlib.Path(process, "cmdline").read_bytes().split(b"\0")[1:-1]
             # Without -c, tinyproxy reads the same file. Containers have a root of their own.
             if arguments in ([], [b"-c", os.fsencode(CONFIG_FILE)]) and (
-                os.path.samefile(process / "root", "/")
+                os.path.samefile(f"{process}/root", "/")
             ):
                 pids.append(int(name))
     return pids
@@ -223,10 +222,8 @@ def _signal(signal_number: signal.Signals) -> None:
             os.kill(pid, signal_number)
 
 
-def _wait_until(
-    condition: collections.abc.Callable[[], bool], seconds: float = _DEADLINE_SECONDS
-) -> bool:
-    """Return whether the condition comes true before the deadline."""
+def _wait_until(condition: collections.abc.Callable[[], bool], seconds: float) -> bool:
+    """Return whether the condition comes true within so many seconds."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
