@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import threading
-import types
 
 import pytest
 from charmlibs import apt
@@ -375,6 +374,20 @@ def serve(port: int):
         yield lambda: stack.enter_context(listening(port))
 
 
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch, serve: collections.abc.Callable[[], None]):
+    """Let any command begin to serve a moment later, and return the commands."""
+    commands: list[tuple[str, ...]] = []
+
+    def run(command: tuple[str, ...], **options: object) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        threading.Timer(0.05, serve).start()
+        return subprocess.CompletedProcess(command, 0, stdout="", stderr="")
+
+    monkeypatch.setattr("subprocess.run", run)
+    return commands
+
+
 def test_reload_config_signals_and_waits_for_the_effect(
     processes: Processes,
     monkeypatch: pytest.MonkeyPatch,
@@ -394,17 +407,8 @@ def test_reload_config_signals_and_waits_for_the_effect(
     assert tinyproxy.is_serving()
 
 
-def test_reload_config_restarts_what_does_not_reload(
-    processes: Processes,
-    monkeypatch: pytest.MonkeyPatch,
-    port: int,
-    serve: collections.abc.Callable[[], None],
-):
-    def run(*args: object, **kwargs: object):
-        serve()
-        return types.SimpleNamespace(stdout="")
-
-    monkeypatch.setattr("subprocess.run", run)
+@pytest.mark.usefixtures("launched")
+def test_reload_config_restarts_what_does_not_reload(processes: Processes, port: int):
     processes.add()
     tinyproxy.ensure_config(port, "example")
     tinyproxy.reload_config()
@@ -413,22 +417,11 @@ def test_reload_config_restarts_what_does_not_reload(
 
 
 def test_start_waits_until_it_serves(
-    programs: Programs,
-    monkeypatch: pytest.MonkeyPatch,
-    config_file: pathlib.Path,
-    port: int,
-    serve: collections.abc.Callable[[], None],
+    launched: list[tuple[str, ...]], config_file: pathlib.Path, port: int
 ):
-    def run(*args: object, **kwargs: object):
-        threading.Timer(0.05, serve).start()
-        return original_run(*args, **kwargs)
-
-    original_run = subprocess.run
-    monkeypatch.setattr("subprocess.run", run)
-    programs.add("tinyproxy")
     tinyproxy.ensure_config(port, "example")
     tinyproxy.start()
-    assert programs.commands() == [f"tinyproxy -c {config_file}"]
+    assert launched == [("tinyproxy", "-c", str(config_file))]
     assert tinyproxy.is_serving()
 
 
@@ -446,14 +439,8 @@ def test_start_says_that_the_port_is_taken(
     assert programs.commands() == []
 
 
-def test_start_waits_for_a_port_that_is_about_to_be_free(
-    monkeypatch: pytest.MonkeyPatch, port: int, serve: collections.abc.Callable[[], None]
-):
-    def run(*args: object, **kwargs: object):
-        serve()
-        return types.SimpleNamespace(stdout="")
-
-    monkeypatch.setattr("subprocess.run", run)
+@pytest.mark.usefixtures("launched")
+def test_start_waits_for_a_port_that_is_about_to_be_free(port: int):
     tinyproxy.ensure_config(port, "example")
     server = socket.create_server(("", port))
     threading.Timer(0.05, server.close).start()
@@ -461,21 +448,15 @@ def test_start_waits_for_a_port_that_is_about_to_be_free(
     assert tinyproxy.is_serving()
 
 
-def test_start_does_not_need_ipv6(
-    monkeypatch: pytest.MonkeyPatch, port: int, serve: collections.abc.Callable[[], None]
-):
+@pytest.mark.usefixtures("launched")
+def test_start_does_not_need_ipv6(monkeypatch: pytest.MonkeyPatch, port: int):
     def create_server(address: tuple[str, int], family: socket.AddressFamily):
         if family == socket.AF_INET6:
             raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
         return original_create_server(address, family=family)
 
-    def run(*args: object, **kwargs: object):
-        serve()
-        return types.SimpleNamespace(stdout="")
-
     original_create_server = socket.create_server
     monkeypatch.setattr("socket.create_server", create_server)
-    monkeypatch.setattr("subprocess.run", run)
     tinyproxy.ensure_config(port, "example")
     tinyproxy.start()
     assert tinyproxy.is_serving()
