@@ -24,8 +24,10 @@ CONFIG_FILE = pathlib.Path("/etc/tinyproxy/tinyproxy.conf")
 PID_FILE = pathlib.Path("/var/run/tinyproxy.pid")
 UPSTREAM_URL = "http://www.example.com/"
 
-_ANSWER_SECONDS = 1.0
-_DEADLINE_SECONDS = 3.0
+_ANSWER_SECONDS = 1.0  # For one request to this machine.
+_FREE_PORT_SECONDS = 0.2  # For the kernel to close what a killed process had open.
+_SIGNAL_SECONDS = 2.0  # For a signal to have its effect, which takes milliseconds.
+_START_SECONDS = 10.0  # For a start, on a machine that is busy with its own.
 _POLL_SECONDS = 0.002
 _PACKAGE = "tinyproxy-bin"
 _PROC = pathlib.Path("/proc")
@@ -122,7 +124,7 @@ def is_serving() -> bool:
 def reload_config() -> None:
     """Make tinyproxy serve what the config file says, by a restart if a signal is not enough."""
     _signal(signal.SIGUSR1)
-    if not _wait_until(is_serving, _DEADLINE_SECONDS):
+    if not _wait_until(is_serving, _SIGNAL_SECONDS):
         logger.warning("tinyproxy did not reload its config file; restarting it")
         stop()
         start()
@@ -133,28 +135,28 @@ def start() -> None:
 
     Raises:
         PortTakenError: if another program listens on the port.
-        RuntimeError: if tinyproxy fails, or does not serve within three seconds.
+        RuntimeError: if tinyproxy fails, or does not serve within ten seconds.
     """
     port, _ = _read_config()
-    # Tinyproxy does not tell when the port is taken. A killed process frees it a moment later.
-    if not _wait_until(lambda: _is_port_free(port), _ANSWER_SECONDS):
+    # Tinyproxy does not tell when the port is taken.
+    if not _wait_until(lambda: _is_port_free(port), _FREE_PORT_SECONDS):
         raise PortTakenError(f"Port {port} is taken by another program")
     _run("tinyproxy", "-c", str(CONFIG_FILE))
     # A signal would end tinyproxy before it has handlers, which it installs before it answers.
-    if not _wait_until(is_serving, _DEADLINE_SECONDS):
+    if not _wait_until(is_serving, _START_SECONDS):
         stop()
         raise RuntimeError(f"tinyproxy started, but does not answer on port {port}")
 
 
 def stop() -> None:
-    """Stop tinyproxy, by force if it does not end within three seconds.
+    """Stop tinyproxy, by force if it does not end within two seconds.
 
     Raises:
         RuntimeError: if it does not end even then.
     """
     for signal_number in (signal.SIGTERM, signal.SIGKILL):
         _signal(signal_number)
-        if _wait_until(lambda: not is_running(), _DEADLINE_SECONDS):
+        if _wait_until(lambda: not is_running(), _SIGNAL_SECONDS):
             return
     raise RuntimeError("tinyproxy does not end")
 
@@ -209,7 +211,7 @@ def _run(*command: str) -> str:
     """Return what a command prints; raise RuntimeError with its own words if it fails."""
     try:
         return subprocess.run(
-            command, check=True, capture_output=True, text=True, timeout=_DEADLINE_SECONDS
+            command, check=True, capture_output=True, text=True, timeout=_START_SECONDS
         ).stdout
     except subprocess.CalledProcessError as e:
         raise RuntimeError(f"{e} {e.stderr}") from e

@@ -1,0 +1,60 @@
+"""Fixtures of the functional tests: a machine that is left as it was found, and what is on it."""
+
+import signal
+
+import machine as the_machine
+import pytest
+
+import tinyproxy
+
+
+@pytest.fixture(scope="session", autouse=True)
+def machine():
+    """Stop where tinyproxy is in use already; afterwards remove what the tests brought."""
+    if reason := the_machine.refusal():
+        pytest.exit(f"Nothing was touched. {reason}", returncode=1)
+    # What ends the tests must not end them before they have cleaned up.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    yield
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signal_number, signal.SIG_IGN)
+    the_machine.clean()
+
+
+@pytest.fixture(scope="session")
+def _upstream():
+    with the_machine.Upstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture(autouse=True)
+def upstream(_upstream: the_machine.Upstream, monkeypatch: pytest.MonkeyPatch):
+    """Point tinyproxy at an upstream on this machine."""
+    monkeypatch.setattr(tinyproxy, "UPSTREAM_URL", _upstream.url)
+    _upstream.requests.clear()
+    return _upstream
+
+
+@pytest.fixture
+def new_unit():
+    """Return a unit on which nothing has happened yet, on a machine without tinyproxy."""
+    the_machine.clean()
+    yield the_machine.Unit()
+    the_machine.kill_tinyproxies()
+
+
+@pytest.fixture
+def unit():
+    """Return a unit that is installed, and not configured or started."""
+    if not tinyproxy.is_installed():
+        tinyproxy.install()
+    yield the_machine.Unit()
+    the_machine.kill_tinyproxies()
+    the_machine.remove_files()
+
+
+@pytest.fixture
+def serving_unit(unit: the_machine.Unit):
+    """Return a unit that serves the default slug."""
+    assert unit.run("start") == "active"
+    return unit
