@@ -1,7 +1,5 @@
 """Fixtures of the functional tests: a machine that is left as it was found, and what is on it."""
 
-import signal
-
 import machine as the_machine
 import pytest
 
@@ -13,12 +11,8 @@ def machine():
     """Stop where tinyproxy is in use already; afterwards remove what the tests brought."""
     if reason := the_machine.refusal():
         pytest.exit(f"Nothing was touched. {reason}", returncode=1)
-    # What ends the tests must not end them before they have cleaned up.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    yield
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signal_number, signal.SIG_IGN)
-    the_machine.clean()
+    with the_machine.cleaning():
+        yield
 
 
 @pytest.fixture(scope="session")

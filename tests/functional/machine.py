@@ -64,8 +64,22 @@ def remove_files() -> None:
 def clean() -> None:
     """Leave the machine as it was before."""
     kill_tinyproxies()
-    subprocess.run(["apt-get", "remove", "--yes", "tinyproxy-bin"], check=True, capture_output=True)
+    subprocess.run(
+        ["apt-get", "remove", "--yes", "tinyproxy-bin"], check=True, capture_output=True
+    )
     remove_files()
+
+
+@contextlib.contextmanager
+def cleaning() -> collections.abc.Generator[None]:
+    """Clean when the block ends, also if Ctrl-C or SIGTERM ends it."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for signal_number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signal_number, signal.SIG_IGN)
+        clean()
 
 
 def wait_until(condition: collections.abc.Callable[[], bool], seconds: float = 5) -> bool:
@@ -95,14 +109,14 @@ class Upstream:
         self.requests: list[str] = []
 
         class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802  # The name is http.server's.
+            def do_GET(self) -> None:  # The name is http.server's.
                 self.send_response(200)
                 self.send_header("Content-Type", "text/html")
                 self.send_header("Content-Length", str(len(upstream.page)))
                 self.end_headers()
                 self.wfile.write(upstream.page)
 
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            def log_message(self, format: str, *args: object) -> None:
                 upstream.requests.append(self.requestline)
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)

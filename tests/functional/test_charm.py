@@ -361,7 +361,9 @@ def test_remove_leaves_the_files_of_others(serving_unit: machine.Unit):
 
 
 def test_package_removed_by_hand(serving_unit: machine.Unit):
-    subprocess.run(["apt-get", "remove", "--yes", "tinyproxy-bin"], check=True, capture_output=True)
+    subprocess.run(
+        ["apt-get", "remove", "--yes", "tinyproxy-bin"], check=True, capture_output=True
+    )
     assert serving_unit.run("update_status") == (
         "maintenance: Waiting for tinyproxy to be installed"
     )

@@ -12,9 +12,9 @@ import subprocess
 import threading
 
 import pytest
+import slugs
 from charmlibs import apt
 
-import slugs
 import tinyproxy
 
 PID = 4321
