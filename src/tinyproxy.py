@@ -124,7 +124,9 @@ def is_serving() -> bool:
 def reload_config() -> None:
     """Make tinyproxy serve what the config file says, by a restart if a signal is not enough."""
     _signal(signal.SIGUSR1)
-    if not _wait_until(is_serving, _SIGNAL_SECONDS):
+    # A reload amid many requests can crash tinyproxy, for it frees what it still uses.
+    settled = _wait_until(lambda: is_serving() or not is_running(), _SIGNAL_SECONDS)
+    if not (settled and is_running()):
         logger.warning("tinyproxy did not reload its config file; restarting it")
         stop()
         start()

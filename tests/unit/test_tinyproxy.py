@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 
 import pytest
 import slugs
@@ -373,6 +374,20 @@ def test_reload_config_restarts_what_does_not_reload(processes: Processes, port:
     tinyproxy.ensure_config(port, "example")
     tinyproxy.reload_config()
     assert processes.signals == [(PID, signal.SIGUSR1), (PID, signal.SIGTERM)]
+    assert tinyproxy.is_serving()
+
+
+@pytest.mark.usefixtures("launched")
+def test_reload_config_restarts_at_once_what_crashes(
+    processes: Processes, port: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("tinyproxy._SIGNAL_SECONDS", 5)
+    processes.ended_by = {signal.SIGUSR1}
+    processes.add()
+    tinyproxy.ensure_config(port, "example")
+    begin = time.monotonic()
+    tinyproxy.reload_config()
+    assert time.monotonic() - begin < 1
     assert tinyproxy.is_serving()
 
 

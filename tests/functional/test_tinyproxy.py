@@ -1,0 +1,290 @@
+"""Tinyproxy as the charm configures it: what clients get, the hostile and the many among them."""
+
+import collections.abc
+import contextlib
+import pathlib
+import pwd
+import socket
+import subprocess
+import sys
+import time
+
+import machine
+import pytest
+
+import charm
+import tinyproxy
+
+PROXY = ("127.0.0.1", charm.PORT)
+
+
+def connect() -> socket.socket:
+    return socket.create_connection(PROXY, timeout=5)
+
+
+def send(request: str) -> int:
+    """Return the status of the answer to a request, which is sent as it is written."""
+    with connect() as client, client.makefile() as answer:
+        client.sendall(request.encode())
+        return int(answer.readline().split()[1])
+
+
+def seconds_of(action: collections.abc.Callable[[], object]) -> float:
+    """Return how many seconds an action takes."""
+    begin = time.monotonic()
+    action()
+    return time.monotonic() - begin
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@pytest.mark.usefixtures("serving_unit")
+def test_slug_is_served(upstream: machine.Upstream, host: str):
+    assert machine.get("/example/", host) == 200
+    assert machine.get("/example/some/page?query=1", host) == 200
+    assert upstream.requests == ["GET / HTTP/1.1", "GET /some/page?query=1 HTTP/1.1"]
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "GET http://{upstream}/",
+        "GET http://{upstream}/example/",
+        "GET HTTP://{upstream}/",
+        "GET https://{upstream}/",
+        "GET ftp://{upstream}/",
+        "HEAD http://{upstream}/",
+        "POST http://{upstream}/",
+        "OPTIONS *",
+        "CONNECT {upstream}",
+        "CONNECT {upstream}/example/",
+        "CONNECT localhost:22",
+        "connect {upstream}",
+        "GET {upstream}/",
+        "GET //{upstream}/",
+        "GET //{upstream}/example/",
+        "GET /http://{upstream}/",
+        "GET /",
+        "GET /example2/",
+        "GET /examples",
+        "GET /exampl/",
+        "GET /exampl",
+        "GET /Example/",
+        "GET /EXAMPLE/",
+        "GET //example/",
+        "GET /./example/",
+        "GET /foo/../example/",
+        "GET /../example/",
+        "GET /..",
+        "GET /%65xample/",
+        "GET /example%2f",
+        "GET /example%2F..%2F",
+        "GET %2fexample%2f",
+        "GET \\example\\",
+        "GET /example\\",
+        "GET /example;/",
+        "GET /example?/",
+        "GET /example.",
+        "GET example/",
+        "GET tinyproxy.stats",
+        "GET http://tinyproxy.stats/",
+    ],
+)
+@pytest.mark.parametrize("host", ["{upstream}", "example", "tinyproxy.stats"])
+@pytest.mark.usefixtures("serving_unit")
+def test_everything_but_the_slug_is_refused(upstream: machine.Upstream, target: str, host: str):
+    address = upstream.url.removeprefix("http://").rstrip("/")
+    request = f"{target} HTTP/1.1\r\nHost: {host}\r\n\r\n".format(upstream=address)
+    assert send(request) == 400
+    assert upstream.requests == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/example/../",
+        "/example//other.example/",
+        "/example/http://other.example/",
+        "/example/@other.example/",
+        "/example/:80@other.example/",
+    ],
+)
+@pytest.mark.usefixtures("serving_unit")
+def test_no_path_below_the_slug_leads_elsewhere(upstream: machine.Upstream, path: str):
+    assert send(f"GET {path} HTTP/1.1\r\nHost: other.example\r\n\r\n") == 200
+    assert upstream.requests == [f"GET {path.removeprefix('/example')} HTTP/1.1"]
+
+
+@pytest.mark.usefixtures("serving_unit")
+def test_slug_without_its_last_slash_is_answered_without_the_upstream(upstream: machine.Upstream):
+    assert machine.get("/example") == 301
+    assert upstream.requests == []
+
+
+def test_tinyproxy_is_not_root_and_reloads(serving_unit: machine.Unit):
+    [pid] = machine.tinyproxies()
+    status = dict(
+        line.split(":\t", 1)
+        for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
+    )
+    nobody = pwd.getpwnam("nobody")
+    assert set(status["Uid"].split()) == {str(nobody.pw_uid)}
+    assert set(status["Gid"].split()) == {str(nobody.pw_gid)}
+    assert status["Groups"].strip() == ""
+    serving_unit.config(slug="foo")
+    serving_unit.run("config_changed")
+    assert machine.tinyproxies() == [pid]
+    assert machine.get("/foo/") == 200
+
+
+def test_config_folder_that_only_root_can_read(serving_unit: machine.Unit):
+    tinyproxy.CONFIG_FILE.parent.chmod(0o700)
+    serving_unit.config(slug="foo")
+    assert serving_unit.run("config_changed") == "active"
+    assert machine.get("/foo/") == 200
+
+
+@contextlib.contextmanager
+def clients(number: int):
+    """Have so many clients that send one request after the other, from a process of their own."""
+    script = pathlib.Path(__file__).with_name("load.py")
+    with subprocess.Popen([sys.executable, str(script), str(number)]) as process:
+        try:
+            yield
+            assert process.poll() is None
+        finally:
+            process.kill()
+
+
+def anonymous_memory(pid: int) -> int:
+    """Return how much memory of its own a process has, in KiB."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("RssAnon:")[2].split()[0])
+
+
+def change_slug(unit: machine.Unit, times: int) -> None:
+    """Change the slug so many times, each with a look at the first requests after the hook."""
+    for i in range(times):
+        unit.config(slug=f"slug-{i}")
+        assert unit.run("config_changed") == "active"
+        assert machine.get(f"/slug-{i - 1}/") == 400
+        assert machine.get(f"/slug-{i}/") == 200
+        assert len(machine.tinyproxies()) == 1
+
+
+def test_500_changes_of_slug(serving_unit: machine.Unit):
+    [pid] = machine.tinyproxies()
+    change_slug(serving_unit, 100)
+    before = anonymous_memory(pid)
+    change_slug(serving_unit, 400)
+    assert machine.tinyproxies() == [pid]
+    growth = anonymous_memory(pid) - before
+    print(f"tinyproxy grew by {growth} KiB in 400 reloads")
+    assert growth <= 4 * 8  # Two pages of 4 KiB per hundred reloads.
+
+
+def test_500_changes_of_slug_under_load(serving_unit: machine.Unit):
+    with clients(8):
+        change_slug(serving_unit, 500)
+
+
+def test_100_lives(unit: machine.Unit):
+    for i in range(100):
+        unit.config()
+        assert unit.run("start") == "active"
+        unit.config(slug=f"slug-{i}")
+        assert unit.run("config_changed") == "active"
+        assert machine.get(f"/slug-{i}/") == 200
+        unit.run("stop")
+        assert machine.tinyproxies() == []
+
+
+@contextlib.contextmanager
+def idle_clients(number: int):
+    """Have so many clients that connect and then say nothing."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(number):
+            stack.enter_context(connect())
+        yield
+
+
+def test_400_idle_clients_are_no_obstacle(serving_unit: machine.Unit):
+    with idle_clients(400):
+        assert seconds_of(lambda: machine.get("/example/")) < 1
+        serving_unit.config(slug="foo")
+        assert seconds_of(lambda: serving_unit.run("config_changed")) < 1
+        assert machine.get("/foo/") == 200
+        assert seconds_of(lambda: serving_unit.run("stop")) < 1
+    assert machine.tinyproxies() == []
+
+
+def test_more_idle_clients_than_can_be_served(serving_unit: machine.Unit):
+    with idle_clients(600):
+        serving_unit.config(slug="foo")
+        assert serving_unit.run("config_changed") == "active"
+        assert machine.get("/foo/") == 200
+
+
+@pytest.mark.usefixtures("serving_unit")
+def test_slow_client_holds_up_nobody():
+    with connect() as slow:
+        for byte in b"GET":
+            slow.sendall(bytes([byte]))
+            assert seconds_of(lambda: machine.get("/example/")) < 1
+            time.sleep(1)
+        slow.sendall(b" /example/ HTTP/1.1\r\n\r\n")
+        assert b" 200 " in slow.recv(100)
+
+
+@pytest.mark.usefixtures("serving_unit")
+def test_a_megabyte_of_headers_holds_up_nobody():
+    [pid] = machine.tinyproxies()
+    with connect() as client, contextlib.suppress(ConnectionError):
+        client.sendall(b"GET /example/ HTTP/1.1\r\n")
+        for i in range(1000):
+            client.sendall(f"X-Header-{i}: {'x' * 1000}\r\n".encode())
+        client.sendall(b"\r\n")
+        client.recv(1000)
+    assert machine.get("/example/") == 200
+    assert machine.tinyproxies() == [pid]
+
+
+@pytest.fixture
+def syslog():
+    """Return a function that returns what went to syslog; where there is none, be it."""
+    path = pathlib.Path("/dev/log")
+    if path.exists():
+        command = ["journalctl", "--identifier=tinyproxy", f"--since=@{int(time.time())}"]
+        yield lambda: subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    else:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
+            log.bind(str(path))
+            path.chmod(0o666)
+            log.setblocking(False)
+
+            def read() -> str:
+                messages = ""
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        messages += log.recv(4096).decode()
+                return messages
+
+            yield read
+            path.unlink()
+
+
+def test_log_goes_to_syslog_and_not_by_the_request(
+    syslog: collections.abc.Callable[[], str], unit: machine.Unit
+):
+    def find(message: str) -> bool:
+        log.append(syslog())
+        return message in "".join(log)
+
+    log: list[str] = []
+    unit.run("start")
+    for _ in range(100):
+        assert machine.get("/example/") == 200
+    unit.config(slug="foo")
+    unit.run("config_changed")
+    assert machine.wait_until(lambda: find("Reloading config file finished"))
+    assert machine.wait_until(lambda: not syslog())
+    assert "".join(log).count("tinyproxy[") < 20
