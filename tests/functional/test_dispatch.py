@@ -8,6 +8,7 @@ import subprocess
 import zipfile
 
 import machine
+import packed
 import pytest
 
 import tinyproxy
@@ -43,12 +44,10 @@ HOOK_TOOLS = (
 @pytest.fixture(scope="session")
 def charm_path():
     """Return the path of the packed charm."""
-    if path := os.environ.get("CHARM_PATH"):
-        return pathlib.Path(path)
-    charms = list(pathlib.Path(__file__).parents[2].glob("*.charm"))
-    if len(charms) != 1:
-        pytest.skip("Pack the charm with .ci/pack, or set CHARM_PATH to a packed one.")
-    return charms[0]
+    try:
+        return packed.find()
+    except FileNotFoundError as e:
+        pytest.skip(str(e))
 
 
 class PackedUnit:
