@@ -1,0 +1,392 @@
+"""Measure what a hook costs, what a handler adds to the program, and what the proxy carries.
+
+This runs as root, on Debian or Ubuntu, and leaves the machine as it was. It asserts nothing.
+"""
+
+import argparse
+import collections
+import collections.abc
+import contextlib
+import json
+import os
+import pathlib
+import platform
+import pstats
+import re
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+
+import machine
+import packed
+
+import charm
+import tinyproxy
+
+HERE = pathlib.Path(__file__).parent
+PAIRS = 40  # Runs of a hook, each beside one of the floor.
+CYCLES = 30  # Starts, changes and stops, each beside one by hand.
+ROUNDS = 3  # Runs of wrk, each configuration in turn.
+WRK_SECONDS = 5
+HOOK_TOOLS = {
+    "config-get": """echo "{\\"slug\\": \\"$SLUG\\"}" """,
+    "is-leader": "echo false",
+    "juju-log": "",
+    "open-port": "",
+    "status-set": "",
+}
+TUTORIAL_CONFIG = """\
+PidFile "{pid_file}"
+Port 8000
+Timeout 600
+ReverseOnly Yes
+ReversePath "/example/" "{upstream}"
+"""
+
+Result = tuple[float, float]
+
+rows: list[dict[str, str | float]] = []
+
+
+def report(section: str, what: str, unit: str, base: float, ours: float, ratio: float) -> None:
+    """Print one row of the table, and keep it for the JSON file."""
+    if not rows or rows[-1]["section"] != section:
+        print(f"\n{section:<52}{'base':>12}{'ours':>12}{'ratio':>8}{'more':>10}")
+    print(
+        f"  {what + ', ' + unit:<50}{base:>12,.1f}{ours:>12,.1f}{ratio:>8.2f}{ours - base:>10,.1f}"
+    )
+    row = {"section": section, "what": what, "unit": unit, "base": base, "ours": ours}
+    rows.append({**row, "ratio": round(ratio, 4)})
+
+
+def report_pairs(section: str, what: str, unit: str, pairs: list[tuple[float, float]]) -> None:
+    """Report the medians of many runs of a pair, and the median of their ratios."""
+    base, ours = (statistics.median(values) for values in zip(*pairs, strict=True))
+    report(section, what, unit, base, ours, statistics.median(b / a for a, b in pairs))
+
+
+# A hook as a process
+
+
+class Hook:
+    """A charm's folder as Juju would have it, and hook tools that do nothing."""
+
+    def __init__(self, source: pathlib.Path, folder: pathlib.Path) -> None:
+        self.folder = folder
+        shutil.copytree(
+            source.parent, folder / "src", ignore=shutil.ignore_patterns("__pycache__")
+        )
+        self.charm = folder / "src" / source.name
+        (folder / "metadata.yaml").write_text("name: tinyproxy\n")
+        (folder / "config.yaml").write_text("options: {slug: {type: string, default: example}}\n")
+        self.tools = folder / "tools"
+        self.tools.mkdir()
+        for name, script in HOOK_TOOLS.items():
+            (self.tools / name).write_text(f"#!/bin/sh\n{script}\n")
+            (self.tools / name).chmod(0o755)
+
+    def popen(self, event: str, slug: str, *command: str) -> subprocess.Popen[str]:
+        """Start the process of one event, by a command that the charm's path completes."""
+        return subprocess.Popen(
+            [*(command or [sys.executable]), str(self.charm)],
+            env={
+                "JUJU_CHARM_DIR": str(self.folder),
+                "JUJU_DISPATCH_PATH": f"hooks/{event}",
+                "JUJU_MODEL_NAME": "benchmark",
+                "JUJU_UNIT_NAME": "tinyproxy/0",
+                "JUJU_VERSION": "3.6.0",
+                "PATH": f"{self.tools}:{os.environ['PATH']}",
+                "SLUG": slug,
+            },
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def milliseconds(self, event: str, slug: str) -> tuple[float, float]:
+        """Return what one event takes, on the clock and of the CPU, hook tools included."""
+        begin = time.perf_counter()
+        process = self.popen(event, slug)
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - begin
+        process.returncode = os.waitstatus_to_exitcode(status)
+        with process:
+            pass
+        if process.returncode:
+            sys.exit(f"{self.charm} failed in {event}.")
+        return wall * 1000, (usage.ru_utime + usage.ru_stime) * 1000
+
+    def peak_mib(self, event: str, slug: str) -> float:
+        """Return the peak memory of the Python process of one event, in MiB."""
+        # What this process measured of its child would include what the fork has copied.
+        with self.popen(event, slug, "time", "--format=%M", sys.executable) as process:
+            return int(process.communicate()[1]) / 1024
+
+
+def measure_hooks(folder: pathlib.Path) -> None:
+    """Compare the charm with the floor, in the events that a unit meets most."""
+    section = "A hook as a process, beside a charm of ten lines"
+    floor = Hook(HERE / "floor.py", folder / "floor")
+    ours = Hook(pathlib.Path(charm.__file__), folder / "ours")
+    for event in ("update-status", "config-changed"):
+        slugs = ["example" if event == "update-status" else f"slug-{i}" for i in range(PAIRS)]
+        for slug in slugs[:2]:  # These fill the caches.
+            floor.milliseconds(event, slug)
+            ours.milliseconds(event, slug)
+        pairs = [
+            (floor.milliseconds(event, slug), ours.milliseconds(event, slug)) for slug in slugs
+        ]
+        report_pairs(section, event, "wall ms", [(base[0], our[0]) for base, our in pairs])
+        report_pairs(section, event, "CPU ms", [(base[1], our[1]) for base, our in pairs])
+        pairs = [(floor.peak_mib(event, slug), ours.peak_mib(event, slug)) for slug in slugs[:9]]
+        report_pairs(section, event, "peak MiB", pairs)
+    show_imports(floor, ours)
+    show_calls(ours, folder / "profile")
+
+
+def show_imports(floor: Hook, ours: Hook) -> None:
+    """Print which imports ours has beyond those of the floor, and their milliseconds."""
+
+    def imports(hook: Hook) -> dict[str, float]:
+        command = (sys.executable, "-X", "importtime")
+        with hook.popen("update-status", "example", *command) as process:
+            _, text = process.communicate()
+        found = re.findall(r"import time: +(\d+) \| +\d+ \| +(\S+)", text)
+        return {name: int(microseconds) / 1000 for microseconds, name in found}
+
+    known = imports(floor)
+    totals = collections.defaultdict[str, float](float)
+    for name, milliseconds in imports(ours).items():
+        if name not in known:
+            totals[".".join(name.split(".")[:2])] += milliseconds
+    print("\nImports that the floor does not have, ms")
+    for name, milliseconds in sorted(totals.items(), key=lambda item: -item[1])[:8]:
+        print(f"  {name:<50}{milliseconds:>12.1f}")
+
+
+def show_calls(ours: Hook, profile: pathlib.Path) -> None:
+    """Print where an update-status spends its time once everything is imported."""
+    command = (sys.executable, "-m", "cProfile", "-o", str(profile))
+    with ours.popen("update-status", "example", *command):
+        pass
+    # https://docs.python.org/3/library/profile.html#pstats.Stats.get_stats_profile
+    functions = pstats.Stats(str(profile)).get_stats_profile().func_profiles
+    print("\nCalls in update-status, ms with the profiler's own")
+    for name, function in sorted(functions.items(), key=lambda item: -item[1].cumtime):
+        file = pathlib.Path(function.file_name)
+        ours_or_tool = file.parent == ours.charm.parent or file.parent.name == "hookcmds"
+        if ours_or_tool and function.cumtime >= 0.001:
+            print(f"  {file.name + ' ' + name:<50}{function.cumtime * 1000:>12.1f}")
+
+
+# A handler beside the raw program
+
+
+def milliseconds_until(
+    action: collections.abc.Callable[[], object], effect: collections.abc.Callable[[], bool]
+) -> float:
+    """Return the milliseconds from the call of an action until its effect is there."""
+    begin = time.perf_counter()
+    action()
+    while not effect():
+        time.sleep(0.0005)
+    return (time.perf_counter() - begin) * 1000
+
+
+def is_in_force(slug: str) -> bool:
+    try:
+        return machine.get(f"/{slug}") == 301
+    except OSError:
+        return False
+
+
+def measure_handlers() -> None:
+    """Compare the handlers with what tinyproxy takes, started, signalled and stopped by hand."""
+
+    def send(signal_number: signal.Signals) -> None:
+        for pid in machine.tinyproxies():
+            os.kill(pid, signal_number)
+
+    def is_gone() -> bool:
+        return not machine.tinyproxies()
+
+    def start_by_hand() -> None:
+        subprocess.run(["tinyproxy", "-c", str(tinyproxy.CONFIG_FILE)], check=True)
+
+    unit = machine.Unit()
+    pairs = collections.defaultdict[str, list[tuple[float, float]]](list)
+    for _ in range(CYCLES):
+        by_hand: dict[str, float] = {}
+        ours: dict[str, float] = {}
+        tinyproxy.ensure_config(charm.PORT, "example")
+        by_hand["start"] = milliseconds_until(start_by_hand, lambda: is_in_force("example"))
+        tinyproxy.ensure_config(charm.PORT, "foo")
+        by_hand["slug change"] = milliseconds_until(
+            lambda: send(signal.SIGUSR1), lambda: is_in_force("foo")
+        )
+        by_hand["stop"] = milliseconds_until(lambda: send(signal.SIGTERM), is_gone)
+
+        unit.config()
+        ours["start"] = milliseconds_until(
+            lambda: unit.run("start"), lambda: is_in_force("example")
+        )
+        unit.config(slug="foo")
+        ours["slug change"] = milliseconds_until(
+            lambda: unit.run("config_changed"), lambda: is_in_force("foo")
+        )
+        ours["stop"] = milliseconds_until(lambda: unit.run("stop"), is_gone)
+        for what, milliseconds in by_hand.items():
+            pairs[what].append((milliseconds, ours[what]))
+    for what, values in pairs.items():
+        report_pairs("A handler until its effect, beside the raw program", what, "ms", values)
+
+
+# The proxy under load
+
+
+@contextlib.contextmanager
+def nginx(folder: pathlib.Path) -> collections.abc.Generator[str]:
+    """Run a web server with a page of 1,000 bytes, and yield its URL."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    page = "x" * 1000
+    (folder / "nginx.conf").write_text(
+        f"daemon off; pid {folder}/nginx.pid; error_log stderr;\n"
+        "events { worker_connections 4096; }\n"
+        f'http {{ access_log off; server {{ listen {port}; return 200 "{page}"; }} }}\n'
+    )
+    with subprocess.Popen(["nginx", "-c", str(folder / "nginx.conf")]) as process:
+        try:
+            with socket.socket() as client:
+                machine.wait_until(lambda: not client.connect_ex(("127.0.0.1", port)))
+            yield f"http://127.0.0.1:{port}/"
+        finally:
+            process.terminate()
+
+
+def wrk(url: str, connections: int) -> Result:
+    """Return the requests a second that a URL answers, and the 99th percentile of their ms."""
+    command = ["wrk", "--latency", "-t2", f"-c{connections}", f"-d{WRK_SECONDS}s", url]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    [rate] = re.findall(r"Requests/sec: +([\d.]+)", text)
+    [(number, unit)] = re.findall(r"99% +([\d.]+)(us|ms|s)", text)
+    return float(rate), float(number) * {"us": 0.001, "ms": 1, "s": 1000}[unit]
+
+
+def measure_load(folder: pathlib.Path) -> None:
+    """Compare this charm's configuration with the tutorial's, and with no proxy at all."""
+
+    def write_tutorial_config() -> None:
+        tinyproxy.CONFIG_FILE.write_text(
+            TUTORIAL_CONFIG.format(pid_file=tinyproxy.PID_FILE, upstream=tinyproxy.UPSTREAM_URL)
+        )
+
+    def proxy(configure: collections.abc.Callable[[], object], connections: int):
+        configure()
+        tinyproxy.start()
+        result = wrk(f"http://127.0.0.1:{charm.PORT}/example/", connections)
+        tinyproxy.stop()
+        return result
+
+    with nginx(folder) as tinyproxy.UPSTREAM_URL:
+        for connections in (50, 400):
+            tutorial: list[tuple[Result, Result]] = []
+            direct: list[tuple[Result, Result]] = []
+            for _ in range(ROUNDS):
+                ours = proxy(lambda: tinyproxy.ensure_config(charm.PORT, "example"), connections)
+                tutorial.append((proxy(write_tutorial_config, connections), ours))
+                direct.append((wrk(tinyproxy.UPSTREAM_URL, connections), ours))
+            for name, results in (("the tutorial's lines", tutorial), ("no proxy", direct)):
+                section = f"{connections} connections, beside {name}"
+                for n, unit in enumerate(("requests/s", "99th percentile ms")):
+                    pairs = [(base[n], our[n]) for base, our in results]
+                    report_pairs(section, "wrk", unit, pairs)
+
+
+# The package
+
+
+def measure_package() -> None:
+    """Print what the packed charm weighs, and which dependency brings what."""
+    with zipfile.ZipFile(packed.find()) as archive:
+        members = archive.infolist()
+    sizes: collections.Counter[str] = collections.Counter()
+    counts: collections.Counter[str] = collections.Counter()
+    for member in members:
+        _, _, module = member.filename.partition("site-packages/")
+        name = re.split(r"[/.-]", module.removeprefix("__pycache__/").removeprefix("_"))[0]
+        sizes[name or "the charm itself"] += member.file_size
+        counts[name or "the charm itself"] += 1
+    print(f"\n{'The package':<52}{'KiB':>12}{'files':>12}")
+    file_size = packed.find().stat().st_size
+    for name, size, count in [
+        ("the .charm file", file_size, 1),
+        ("unpacked", sum(sizes.values()), len(members)),
+        *((f"  {name}", size, counts[name]) for name, size in sizes.most_common()),
+    ]:
+        print(f"  {name:<50}{size / 1024:>12,.1f}{count:>12}")
+        rows.append(
+            {"section": "The package", "what": name.strip(), "bytes": size, "files": count}
+        )
+
+
+@contextlib.contextmanager
+def debian_packages(*names: str) -> collections.abc.Generator[None]:
+    """Have packages installed, without starting their services; remove afterwards what came."""
+
+    def installed() -> set[str]:
+        command = ["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package}\n"]
+        lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        return {line.split()[1] for line in lines.splitlines() if line.startswith("installed")}
+
+    def apt_get(*arguments: str) -> None:
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        command = ["apt-get", "--yes", *arguments]
+        subprocess.run(command, check=True, capture_output=True, env=environment)
+
+    before = installed()
+    policy = pathlib.Path("/usr/sbin/policy-rc.d")
+    if not set(names) <= before:
+        # https://people.debian.org/~hmh/invokerc.d-policyrc.d-specification.txt
+        policy.write_text("#!/bin/sh\nexit 101\n")
+        policy.chmod(0o755)
+    try:
+        apt_get("install", *names)
+        yield
+    finally:
+        policy.unlink(missing_ok=True)
+        if added := installed() - before:
+            apt_get("purge", *added)
+
+
+def main() -> None:
+    """Run all the measurements, and print them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the table here")
+    arguments = parser.parse_args()
+    if reason := machine.refusal():
+        sys.exit(f"Nothing was touched. {reason}")
+    print(f"{platform.platform()}, {os.cpu_count()} CPUs, Python {platform.python_version()}")
+    with (
+        tempfile.TemporaryDirectory() as name,
+        machine.cleaning(),
+        debian_packages("nginx-light", "time", "wrk"),
+    ):
+        folder = pathlib.Path(name)
+        tinyproxy.install()
+        measure_hooks(folder)
+        tinyproxy.stop()
+        measure_handlers()
+        measure_load(folder)
+        measure_package()
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
