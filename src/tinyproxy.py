@@ -1,7 +1,4 @@
-"""Functions for running tinyproxy on this machine.
-
-They keep no state between calls: what is true is read from the machine each time.
-"""
+"""Run tinyproxy on this machine. Nothing is remembered: each call looks at the machine."""
 
 import collections.abc
 import contextlib
@@ -22,15 +19,13 @@ CONFIG_FILE = pathlib.Path("/etc/tinyproxy/tinyproxy.conf")
 PID_FILE = pathlib.Path("/var/run/tinyproxy.pid")
 UPSTREAM_URL = "http://www.example.com/"
 
-_ANSWER_SECONDS = 1.0  # For one request to this machine.
-_FREE_PORT_SECONDS = 0.2  # For the kernel to close what a killed process had open.
-_SIGNAL_SECONDS = 2.0  # For a signal to have its effect, which takes milliseconds.
-_START_SECONDS = 10.0  # For a start, on a machine that is busy with its own.
-_POLL_SECONDS = 0.002
 _PACKAGE = "tinyproxy-bin"
 _PROC = pathlib.Path("/proc")
-_SLUG_MAX_CHARACTERS = 200
-_SLUG_REGEX = "[a-z0-9-]+"
+_SLUG_CHARACTERS = 200
+# Deadlines: each of these takes milliseconds, unless something is wrong or the machine is busy.
+_ANSWER_SECONDS = 1.0
+_SIGNAL_SECONDS = 2.0
+_START_SECONDS = 10.0
 
 logger = logging.getLogger(__name__)
 
@@ -45,13 +40,12 @@ def check_slug(slug: str) -> None:
     Raises:
         ValueError: if the slug does not match the regex or has more than 200 characters.
     """
-    if len(slug) > _SLUG_MAX_CHARACTERS:
-        raise ValueError(
-            f"Invalid slug: '{slug[:20]}...'. Slug must match the regex {_SLUG_REGEX} "
-            f"and have at most {_SLUG_MAX_CHARACTERS} characters"
-        )
-    if not re.fullmatch(_SLUG_REGEX, slug):
-        raise ValueError(f"Invalid slug: '{slug}'. Slug must match the regex {_SLUG_REGEX}")
+    rule = "Slug must match the regex [a-z0-9-]+"
+    if len(slug) > _SLUG_CHARACTERS:
+        rule += f" and have at most {_SLUG_CHARACTERS} characters"
+        raise ValueError(f"Invalid slug: '{slug[:20]}...'. {rule}")
+    if not re.fullmatch("[a-z0-9-]+", slug):
+        raise ValueError(f"Invalid slug: '{slug}'. {rule}")
 
 
 def ensure_config(port: int, slug: str) -> bool:
@@ -139,14 +133,16 @@ def start() -> None:
         RuntimeError: if tinyproxy fails, or does not serve within ten seconds.
     """
     port, _ = _read_config()
-    # Tinyproxy does not tell when the port is taken.
-    if not _wait_until(lambda: _is_port_free(port), _FREE_PORT_SECONDS):
-        raise PortTakenError(f"Port {port} is taken by another program")
+    # Tinyproxy does not tell when the port is taken. One that was killed frees it a moment later.
+    if not _wait_until(lambda: _is_port_free(port), 0.2):
+        raise PortTakenError(f"Port {port} is taken: stop the program that uses it")
     _run("tinyproxy", "-c", str(CONFIG_FILE))
-    # A signal would end tinyproxy before it has handlers, which it installs before it answers.
+    # Until it answers, it has no signal handlers: a signal would end it.
     if not _wait_until(is_serving, _START_SECONDS):
         stop()
-        raise RuntimeError(f"tinyproxy started, but does not answer on port {port}")
+        raise RuntimeError(
+            f"tinyproxy does not answer on port {port}: see journalctl -t tinyproxy"
+        )
 
 
 def stop() -> None:
@@ -171,35 +167,34 @@ def uninstall() -> None:
         CONFIG_FILE.parent.rmdir()
 
 
+def _is_ours(pid: str) -> bool:
+    """Return whether a process is tinyproxy, on this machine and with our config file."""
+    try:  # https://manpages.ubuntu.com/manpages/noble/en/man5/proc.5.html
+        program = os.readlink(f"{_PROC}/{pid}/exe").removesuffix(" (deleted)")
+        if not program.endswith("/tinyproxy"):
+            return False
+        arguments = (_PROC / pid / "cmdline").read_bytes().split(b"\0")[1:-1]
+        # Without -c, tinyproxy reads the same file. A container has another root.
+        named = arguments in ([], [b"-c", os.fsencode(CONFIG_FILE)])
+        return named and os.path.samefile(_PROC / pid / "root", "/")
+    except OSError:  # It is a zombie, or has ended meanwhile.
+        return False
+
+
 def _is_port_free(port: int) -> bool:
     """Return whether tinyproxy would get the port, on IPv4 and on IPv6."""
-    for family in (socket.AF_INET, socket.AF_INET6):
-        try:
-            socket.create_server(("", port), family=family).close()
-        except OSError as e:  # Any other error says that the machine lacks this family.
-            if e.errno == errno.EADDRINUSE:
-                return False
+    try:
+        socket.create_server(("", port)).close()
+        socket.create_server(("", port), family=socket.AF_INET6).close()
+    except OSError as e:
+        return e.errno != errno.EADDRINUSE  # Other errors say that the machine lacks IPv6.
     return True
 
 
 def _pids() -> list[int]:
-    """Return the numbers of the processes that are tinyproxy running with our config file."""
+    """Return the numbers of our tinyproxy's processes: one, or none."""
     # The PID file is no help: it can be stale, empty, deleted, or name somebody else's process.
-    pids: list[int] = []
-    for name in filter(str.isdigit, os.listdir(_PROC)):
-        process = f"{_PROC}/{name}"
-        # A process can end while we look, and a zombie has no program any more: see proc(5).
-        with contextlib.suppress(OSError):
-            program = os.readlink(f"{process}/exe").removesuffix(" (deleted)")
-            if os.path.basename(program) != "tinyproxy":
-                continue
-            arguments = pathlib.Path(process, "cmdline").read_bytes().split(b"\0")[1:-1]
-            # Without -c, tinyproxy reads the same file. Containers have a root of their own.
-            if arguments in ([], [b"-c", os.fsencode(CONFIG_FILE)]) and (
-                os.path.samefile(f"{process}/root", "/")
-            ):
-                pids.append(int(name))
-    return pids
+    return [int(name) for name in os.listdir(_PROC) if name.isdigit() and _is_ours(name)]
 
 
 def _read_config() -> tuple[int, str]:
@@ -211,9 +206,8 @@ def _read_config() -> tuple[int, str]:
 def _run(*command: str) -> str:
     """Return what a command prints; raise RuntimeError with its own words if it fails."""
     try:
-        return subprocess.run(
-            command, check=True, capture_output=True, text=True, timeout=_START_SECONDS
-        ).stdout
+        result = subprocess.run(command, check=True, capture_output=True, text=True, timeout=10)
+        return result.stdout
     except subprocess.CalledProcessError as e:
         raise RuntimeError(f"{e} {e.stderr}") from e
 
@@ -231,5 +225,5 @@ def _wait_until(condition: collections.abc.Callable[[], bool], seconds: float) -
     while not condition():
         if time.monotonic() > deadline:
             return False
-        time.sleep(_POLL_SECONDS)
+        time.sleep(0.002)
     return True

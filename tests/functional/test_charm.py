@@ -18,7 +18,7 @@ from ops import testing
 import charm
 import tinyproxy
 
-PORT_TAKEN = "blocked: Port 8000 is taken by another program"
+PORT_TAKEN = "blocked: Port 8000 is taken: stop the program that uses it"
 # The events after which the unit must serve, whatever happened before.
 EVENTS = ["start", "config_changed", "update_status"]
 

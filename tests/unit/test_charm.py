@@ -16,7 +16,7 @@ INVALID_SLUG_STATUS = testing.BlockedStatus(
 )
 NOT_INSTALLED_STATUS = testing.MaintenanceStatus("Waiting for tinyproxy to be installed")
 NOT_RUNNING_STATUS = testing.MaintenanceStatus("Waiting for tinyproxy to start")
-PORT_TAKEN_MESSAGE = "Port 8000 is taken by another program"
+PORT_TAKEN_MESSAGE = "Port 8000 is taken: stop the program that uses it"
 PORTS = {testing.TCPPort(8000)}
 
 

@@ -408,7 +408,7 @@ def test_start_says_that_the_port_is_taken(
     tinyproxy.ensure_config(port, "example")
     with (
         socket.create_server(("", port), family=family),
-        pytest.raises(tinyproxy.PortTakenError, match=f"^Port {port} is taken by another program"),
+        pytest.raises(tinyproxy.PortTakenError, match=f"^Port {port} is taken: stop the program"),
     ):
         tinyproxy.start()
     assert programs.commands() == []
@@ -425,7 +425,7 @@ def test_start_waits_for_a_port_that_is_about_to_be_free(port: int):
 
 @pytest.mark.usefixtures("launched")
 def test_start_does_not_need_ipv6(monkeypatch: pytest.MonkeyPatch, port: int):
-    def create_server(address: tuple[str, int], family: socket.AddressFamily):
+    def create_server(address: tuple[str, int], family: int = socket.AF_INET):
         if family == socket.AF_INET6:
             raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
         return original_create_server(address, family=family)
