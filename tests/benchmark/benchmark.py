@@ -205,42 +205,48 @@ def is_in_force(slug: str) -> bool:
         return False
 
 
+def measure_life(
+    start: collections.abc.Callable[[], object],
+    change: collections.abc.Callable[[int], object],
+    stop: collections.abc.Callable[[int], object],
+) -> dict[str, float]:
+    """Return how many milliseconds each part of a life takes; change and stop get the PID."""
+    started = milliseconds_until(start, lambda: is_in_force("example"))
+    [pid] = machine.tinyproxies()
+    changed = milliseconds_until(lambda: change(pid), lambda: is_in_force("foo"))
+    stopped = milliseconds_until(
+        lambda: stop(pid), lambda: not pathlib.Path(f"/proc/{pid}/exe").exists()
+    )
+    return {"start": started, "slug change": changed, "stop": stopped}
+
+
 def measure_handlers() -> None:
     """Compare the handlers with what tinyproxy takes, started, signalled and stopped by hand."""
 
-    def send(signal_number: signal.Signals) -> None:
-        for pid in machine.tinyproxies():
-            os.kill(pid, signal_number)
-
-    def is_gone() -> bool:
-        return not machine.tinyproxies()
-
     def start_by_hand() -> None:
-        subprocess.run(["tinyproxy", "-c", str(tinyproxy.CONFIG_FILE)], check=True)
+        tinyproxy.ensure_config(charm.PORT, "example")
+        subprocess.run(["tinyproxy"], check=True)
+
+    def change_by_hand(pid: int) -> None:
+        tinyproxy.ensure_config(charm.PORT, "foo")
+        os.kill(pid, signal.SIGUSR1)
+
+    def run(event: str, slug: str) -> None:
+        unit.config(slug=slug)
+        unit.run(event)
 
     unit = machine.Unit()
     pairs = collections.defaultdict[str, list[tuple[float, float]]](list)
     for _ in range(CYCLES):
-        by_hand: dict[str, float] = {}
-        ours: dict[str, float] = {}
-        tinyproxy.ensure_config(charm.PORT, "example")
-        by_hand["start"] = milliseconds_until(start_by_hand, lambda: is_in_force("example"))
-        tinyproxy.ensure_config(charm.PORT, "foo")
-        by_hand["slug change"] = milliseconds_until(
-            lambda: send(signal.SIGUSR1), lambda: is_in_force("foo")
+        base = measure_life(
+            start_by_hand, change_by_hand, lambda pid: os.kill(pid, signal.SIGTERM)
         )
-        by_hand["stop"] = milliseconds_until(lambda: send(signal.SIGTERM), is_gone)
-
-        unit.config()
-        ours["start"] = milliseconds_until(
-            lambda: unit.run("start"), lambda: is_in_force("example")
+        ours = measure_life(
+            lambda: run("start", "example"),
+            lambda _: run("config_changed", "foo"),
+            lambda _: run("stop", "foo"),
         )
-        unit.config(slug="foo")
-        ours["slug change"] = milliseconds_until(
-            lambda: unit.run("config_changed"), lambda: is_in_force("foo")
-        )
-        ours["stop"] = milliseconds_until(lambda: unit.run("stop"), is_gone)
-        for what, milliseconds in by_hand.items():
+        for what, milliseconds in base.items():
             pairs[what].append((milliseconds, ours[what]))
     for what, values in pairs.items():
         report_pairs("A handler until its effect, beside the raw program", what, "ms", values)
