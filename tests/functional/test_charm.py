@@ -21,6 +21,9 @@ import tinyproxy
 PORT_TAKEN = "blocked: Port 8000 is taken: stop the program that uses it"
 # The events after which the unit must serve, whatever happened before.
 EVENTS = ["start", "config_changed", "update_status"]
+FAULTS = pytest.mark.parametrize(
+    "fault", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hanging"]
+)
 
 
 def serves(slug: str) -> bool:
@@ -128,7 +131,7 @@ def test_deleted_pid_file_does_not_hide_tinyproxy(serving_unit: machine.Unit, ev
 
 
 @pytest.mark.parametrize("event", EVENTS)
-@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
+@FAULTS
 def test_killed_or_hanging_tinyproxy_comes_back(
     serving_unit: machine.Unit, event: str, fault: signal.Signals
 ):
@@ -139,7 +142,7 @@ def test_killed_or_hanging_tinyproxy_comes_back(
     assert len(machine.tinyproxies()) == 1
 
 
-@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
+@FAULTS
 def test_killed_or_hanging_tinyproxy_takes_a_new_slug(
     serving_unit: machine.Unit, fault: signal.Signals
 ):
@@ -151,7 +154,7 @@ def test_killed_or_hanging_tinyproxy_takes_a_new_slug(
     assert len(machine.tinyproxies()) == 1
 
 
-@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
+@FAULTS
 def test_killed_or_hanging_tinyproxy_can_be_stopped(
     serving_unit: machine.Unit, fault: signal.Signals
 ):
