@@ -319,7 +319,12 @@ def measure_load(folder: pathlib.Path) -> None:
 
 def measure_package() -> None:
     """Print what the packed charm weighs, and which dependency brings what."""
-    with zipfile.ZipFile(packed.find()) as archive:
+    try:
+        path = packed.find()
+    except FileNotFoundError as e:
+        print(f"\nThe package is not measured. {e}")
+        return
+    with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
     sizes: collections.Counter[str] = collections.Counter()
     counts: collections.Counter[str] = collections.Counter()
@@ -329,9 +334,8 @@ def measure_package() -> None:
         sizes[name or "the charm itself"] += member.file_size
         counts[name or "the charm itself"] += 1
     print(f"\n{'The package':<52}{'KiB':>12}{'files':>12}")
-    file_size = packed.find().stat().st_size
     for name, size, count in [
-        ("the .charm file", file_size, 1),
+        ("the .charm file", path.stat().st_size, 1),
         ("unpacked", sum(sizes.values()), len(members)),
         *((f"  {name}", size, counts[name]) for name, size in sizes.most_common()),
     ]:

@@ -62,11 +62,14 @@ def remove_files() -> None:
 
 
 def clean() -> None:
-    """Leave the machine as it was before."""
+    """Leave the machine as it was before, also when APT was interrupted."""
     kill_tinyproxies()
-    subprocess.run(
-        ["apt-get", "remove", "--yes", "tinyproxy-bin"], check=True, capture_output=True
-    )
+    query = ["dpkg-query", "--show", "--showformat=${db:Status-Status}", "tinyproxy-bin"]
+    status = subprocess.run(query, capture_output=True, text=True).stdout
+    if status not in ("", "not-installed"):
+        apt_get = ["apt-get", "--yes", "--option=DPkg::Lock::Timeout=60"]
+        for command in (["dpkg", "--configure", "-a"], [*apt_get, "remove", "tinyproxy-bin"]):
+            subprocess.run(command, check=True, capture_output=True)
     remove_files()
 
 

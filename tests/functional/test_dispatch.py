@@ -120,6 +120,18 @@ def slug_in_force() -> set[str]:
     return {slug for slug in ("example", "foo") if machine.get(f"/{slug}") == 301}
 
 
+def test_package_holds_what_runs_and_nothing_else(charm_path: pathlib.Path):
+    with zipfile.ZipFile(charm_path) as archive:
+        names = archive.namelist()
+    assert {name for name in names if name.startswith("src/") and name != "src/"} == {
+        "src/charm.py",
+        "src/tinyproxy.py",
+    }
+    folders = {part for name in names for part in name.split("/")[:-1]}
+    assert not folders & {"tests", "pytest", "_pytest", "scenario", "ruff", "coverage", ".git"}
+    assert not {"uv.lock", "pyproject.toml", "tox.ini"} & set(names)
+
+
 def test_life_of_a_packed_unit(packed_unit: PackedUnit):
     unit = packed_unit
     assert os.access(unit.charm / "src" / "charm.py", os.X_OK)
