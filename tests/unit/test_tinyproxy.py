@@ -36,7 +36,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
 def listening(port: int):
     """Serve answers on a port of this machine's loopback address."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", port), Answer) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         try:
             yield
