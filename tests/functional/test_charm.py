@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 
 import machine
 import pytest
@@ -266,7 +267,9 @@ def test_hook_killed_after_the_launch(unit: machine.Unit):
     tinyproxy.ensure_config(charm.PORT, "example")
     # Tinyproxy is still about to open its port and to install its signal handlers.
     subprocess.run(["tinyproxy"], check=True)
+    begin = time.monotonic()
     assert unit.run("config_changed") == "active"
+    assert time.monotonic() - begin < 1
     assert serves("example")
     assert len(machine.tinyproxies()) == 1
 

@@ -36,7 +36,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
 def listening(port: int):
     """Serve answers on a port of this machine's loopback address."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", port), Answer) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
             yield
@@ -333,20 +333,23 @@ def test_is_serving_needs_a_config_file():
 
 
 @pytest.fixture
-def serve(port: int):
-    """Return a function that begins to serve the slug ``example``, as tinyproxy would."""
+def serve_soon(port: int):
+    """Return a function after which the slug ``example`` is served, a moment later."""
     with contextlib.ExitStack() as stack:
-        yield lambda: stack.enter_context(listening(port))
+        timer = threading.Timer(0.05, lambda: stack.enter_context(listening(port)))
+        yield timer.start
+        if timer.ident:
+            timer.join()
 
 
 @pytest.fixture
-def launched(monkeypatch: pytest.MonkeyPatch, serve: collections.abc.Callable[[], None]):
-    """Let any command begin to serve a moment later, and return the commands."""
+def launched(monkeypatch: pytest.MonkeyPatch, serve_soon: collections.abc.Callable[[], None]):
+    """Let any command begin to serve soon, and return the commands."""
     commands: list[tuple[str, ...]] = []
 
     def run(command: tuple[str, ...], **options: object) -> subprocess.CompletedProcess[str]:
         commands.append(command)
-        threading.Timer(0.05, serve).start()
+        serve_soon()
         return subprocess.CompletedProcess(command, 0, stdout="", stderr="")
 
     monkeypatch.setattr("subprocess.run", run)
@@ -357,13 +360,12 @@ def test_reload_config_signals_and_waits_for_the_effect(
     processes: Processes,
     monkeypatch: pytest.MonkeyPatch,
     port: int,
-    serve: collections.abc.Callable[[], None],
+    serve_soon: collections.abc.Callable[[], None],
 ):
     def kill(pid: int, signal_number: int):
         processes.kill(pid, signal_number)
-        timer.start()
+        serve_soon()
 
-    timer = threading.Timer(0.05, serve)
     monkeypatch.setattr("os.kill", kill)
     processes.add()
     tinyproxy.ensure_config(port, "example")
