@@ -114,6 +114,15 @@ def test_no_path_below_the_slug_leads_elsewhere(upstream: machine.Upstream, path
     assert upstream.requests == [f"GET {path.removeprefix('/example')} HTTP/1.1"]
 
 
+@pytest.mark.usefixtures("unit")
+def test_start_returns_when_the_slug_is_served():
+    tinyproxy.ensure_config(charm.PORT, "example")
+    for _ in range(20):
+        tinyproxy.start()
+        assert machine.get("/example/") == 200
+        tinyproxy.stop()
+
+
 @pytest.mark.usefixtures("serving_unit")
 def test_slug_without_its_last_slash_is_answered_without_the_upstream(upstream: machine.Upstream):
     assert machine.get("/example") == 301
