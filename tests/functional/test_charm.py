@@ -233,6 +233,17 @@ def test_strange_tinyproxy_is_left_alone(unit: machine.Unit, strange_tinyproxy: 
         assert machine.tinyproxies() == [strange_tinyproxy]
 
 
+def test_program_with_the_command_line_of_tinyproxy_is_left_alone(unit: machine.Unit):
+    command = ["tinyproxy", "-c", str(tinyproxy.CONFIG_FILE)]
+    grep = shutil.which("grep")  # It takes these arguments, and waits for its input.
+    with subprocess.Popen(command, executable=grep, stdin=subprocess.PIPE) as process:
+        assert not tinyproxy.is_running()
+        assert unit.run("start") == "active"
+        unit.run("stop")
+        assert process.poll() is None
+        process.kill()
+
+
 @pytest.fixture
 def container(tmp_path: pathlib.Path, unit: machine.Unit):
     """Run our own command where / is another folder, as in a container; return its number."""
@@ -310,6 +321,15 @@ def test_config_file_is_repaired(
     assert machine.tinyproxies() == [pid]
 
 
+def test_settings_made_by_hand_are_undone(serving_unit: machine.Unit):
+    config = tinyproxy.CONFIG_FILE.read_text()
+    tinyproxy.CONFIG_FILE.write_text(config.replace("ReverseOnly Yes", "ReverseOnly No"))
+    tinyproxy.reload_config()
+    assert machine.wait_until(lambda: machine.get("http://127.0.0.1:1/") == 500)
+    assert serving_unit.run("update_status") == "active"
+    assert machine.get("http://127.0.0.1:1/") == 400
+
+
 @pytest.mark.parametrize("slug", [*slugs.INVALID, *slugs.TOO_LONG])
 def test_invalid_slug_blocks_and_changes_nothing(serving_unit: machine.Unit, slug: str):
     before = (tinyproxy.CONFIG_FILE.read_text(), machine.tinyproxies())
@@ -370,6 +390,10 @@ def test_package_removed_by_hand(serving_unit: machine.Unit):
     subprocess.run(
         ["apt-get", "remove", "--yes", "tinyproxy-bin"], check=True, capture_output=True
     )
+    assert serving_unit.run("update_status") == (
+        "maintenance: Waiting for tinyproxy to be installed"
+    )
+    machine.kill_tinyproxies()
     assert serving_unit.run("update_status") == (
         "maintenance: Waiting for tinyproxy to be installed"
     )
