@@ -2,8 +2,10 @@
 
 import collections.abc
 import contextlib
+import os
 import pathlib
 import pwd
+import signal
 import socket
 import subprocess
 import sys
@@ -115,11 +117,13 @@ def test_no_path_below_the_slug_leads_elsewhere(upstream: machine.Upstream, path
 
 
 @pytest.mark.usefixtures("unit")
-def test_start_returns_when_the_slug_is_served():
+def test_start_returns_when_tinyproxy_serves_and_can_take_signals():
     tinyproxy.ensure_config(charm.PORT, "example")
-    for _ in range(20):
+    for _ in range(30):
         tinyproxy.start()
+        os.kill(int(tinyproxy.PID_FILE.read_text()), signal.SIGUSR1)
         assert machine.get("/example/") == 200
+        assert tinyproxy.is_serving()
         tinyproxy.stop()
 
 
