@@ -140,9 +140,7 @@ def start() -> None:
     # Until it answers, it has no signal handlers: a signal would end it.
     if not _wait_until(is_serving, _START_SECONDS):
         stop()
-        raise RuntimeError(
-            f"tinyproxy does not answer on port {port}: see journalctl -t tinyproxy"
-        )
+        raise RuntimeError("tinyproxy started, but does not answer: see journalctl -t tinyproxy")
 
 
 def stop() -> None:

@@ -54,9 +54,11 @@ def only_unit(juju: jubilant.Juju) -> tuple[str, jubilant.statustypes.UnitStatus
 
 @pytest.mark.juju_setup
 def test_deploy(juju: jubilant.Juju, charm: pathlib.Path):
+    # Something else may use APT on a machine that has only begun to run. Then Juju tries again,
+    # unless the model forbids it, as those of Concierge do.
+    juju.model_config({"automatically-retry-hooks": True})
     if APP not in juju.status().apps:
         juju.deploy(charm, APP)
-    # Something else may use APT on a machine that has only begun to run: then Juju tries again.
     juju.wait(settled("example"))
 
 
