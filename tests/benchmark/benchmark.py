@@ -268,8 +268,7 @@ def nginx(folder: pathlib.Path) -> collections.abc.Generator[str]:
     )
     with subprocess.Popen(["nginx", "-c", str(folder / "nginx.conf")]) as process:
         try:
-            with socket.socket() as client:
-                machine.wait_until(lambda: not client.connect_ex(("127.0.0.1", port)))
+            machine.wait_for_port(port)
             yield f"http://127.0.0.1:{port}/"
         finally:
             process.terminate()

@@ -95,6 +95,17 @@ def wait_until(condition: collections.abc.Callable[[], bool], seconds: float = 5
     return True
 
 
+def wait_for_port(port: int) -> None:
+    """Wait until a program on this machine listens on a port."""
+
+    def is_open() -> bool:
+        with socket.socket() as client:
+            return not client.connect_ex(("127.0.0.1", port))
+
+    if not wait_until(is_open):
+        raise TimeoutError(f"Nobody listens on port {port}.")
+
+
 def get(path: str, host: str = "127.0.0.1") -> int:
     """Return the status of the proxy's answer to a request for a path."""
     with contextlib.closing(http.client.HTTPConnection(host, charm.PORT, timeout=5)) as client:

@@ -217,9 +217,7 @@ def strange_tinyproxy(tmp_path: pathlib.Path, unit: machine.Unit):
     )
     command = ["tinyproxy", "-d", "-c", str(config)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        with socket.socket() as client:
-            address = ("127.0.0.1", charm.PORT)
-            assert machine.wait_until(lambda: not client.connect_ex(address))
+        machine.wait_for_port(charm.PORT)
         yield process.pid
         assert process.poll() is None
         process.kill()
@@ -254,6 +252,7 @@ def container(tmp_path: pathlib.Path, unit: machine.Unit):
         exec chroot . tinyproxy -c {tinyproxy.CONFIG_FILE}
     """
     subprocess.run(["unshare", "--mount", "sh", "-ec", script], check=True, cwd=tmp_path)
+    machine.wait_for_port(8001)
     [pid] = machine.tinyproxies()
     yield pid
     assert pid in machine.tinyproxies()
