@@ -69,7 +69,11 @@ LogLevel Notice
 
 
 def get_version() -> str:
-    """Return the version of the installed tinyproxy, such as ``1.11.1``."""
+    """Return the version of the installed tinyproxy, such as ``1.11.1``.
+
+    Raises:
+        RuntimeError: if the program fails.
+    """
     return _run("tinyproxy", "-v").split()[-1]
 
 
@@ -93,7 +97,7 @@ def is_installed() -> bool:
 
 
 def is_running() -> bool:
-    """Return whether our tinyproxy is running."""
+    """Return whether our tinyproxy is running: one on this machine, with our config file."""
     return bool(_pids())
 
 
@@ -115,7 +119,10 @@ def is_serving() -> bool:
 
 
 def reload_config() -> None:
-    """Make tinyproxy serve what the config file says, by a restart if a signal is not enough."""
+    """Make tinyproxy serve what the config file says, by a restart if a signal is not enough.
+
+    The signal gets two seconds. Raises what :func:`stop` and :func:`start` raise.
+    """
     _signal(signal.SIGUSR1)
     # A reload amid many requests can crash tinyproxy, for it frees what it still uses.
     settled = _wait_until(lambda: is_serving() or not is_running(), _SIGNAL_SECONDS)
