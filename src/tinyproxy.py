@@ -35,11 +35,7 @@ class PortTakenError(Exception):
 
 
 def check_slug(slug: str) -> None:
-    """Check that a slug can be the path of the proxy.
-
-    Raises:
-        ValueError: if the slug does not match the regex or has more than 200 characters.
-    """
+    """Raise ValueError unless a slug matches the regex and has at most 200 characters."""
     rule = "Slug must match the regex [a-z0-9-]+"
     if len(slug) > _SLUG_CHARACTERS:
         rule += f" and have at most {_SLUG_CHARACTERS} characters"
@@ -69,21 +65,12 @@ LogLevel Notice
 
 
 def get_version() -> str:
-    """Return the version of the installed tinyproxy, such as ``1.11.1``.
-
-    Raises:
-        RuntimeError: if the program fails.
-    """
+    """Return the installed version, such as ``1.11.1``; raise RuntimeError if tinyproxy fails."""
     return _run("tinyproxy", "-v").split()[-1]
 
 
 def install() -> None:
-    """Install tinyproxy in the newest version that the archive has.
-
-    Raises:
-        RuntimeError: if the package lists cannot be updated.
-        apt.Error: if the package cannot be found or installed.
-    """
+    """Install the newest version of the archive; raise RuntimeError or apt.Error if APT fails."""
     try:
         apt.update()
     except subprocess.CalledProcessError as e:
@@ -151,11 +138,7 @@ def start() -> None:
 
 
 def stop() -> None:
-    """Stop tinyproxy, by force if it does not end within two seconds.
-
-    Raises:
-        RuntimeError: if it does not end even then.
-    """
+    """Stop tinyproxy, by force after two seconds; raise RuntimeError if it does not end then."""
     for signal_number in (signal.SIGTERM, signal.SIGKILL):
         _signal(signal_number)
         if _wait_until(lambda: not is_running(), _SIGNAL_SECONDS):
