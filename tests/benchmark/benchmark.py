@@ -54,21 +54,16 @@ Result = tuple[float, float]
 rows: list[dict[str, str | float]] = []
 
 
-def report(section: str, what: str, unit: str, base: float, ours: float, ratio: float) -> None:
-    """Print one row of the table, and keep it for the JSON file."""
+def report(section: str, what: str, unit: str, pairs: list[tuple[float, float]]) -> None:
+    """Print the medians of many runs of a pair and of their ratios, and keep them for the file."""
+    base, ours = (statistics.median(values) for values in zip(*pairs, strict=True))
+    ratio = statistics.median(b / a for a, b in pairs)
     if not rows or rows[-1]["section"] != section:
         print(f"\n{section:<52}{'base':>12}{'ours':>12}{'ratio':>8}{'more':>10}")
-    print(
-        f"  {what + ', ' + unit:<50}{base:>12,.1f}{ours:>12,.1f}{ratio:>8.2f}{ours - base:>10,.1f}"
-    )
+    name = f"{what}, {unit}"
+    print(f"  {name:<50}{base:>12,.1f}{ours:>12,.1f}{ratio:>8.2f}{ours - base:>10,.1f}")
     row = {"section": section, "what": what, "unit": unit, "base": base, "ours": ours}
     rows.append({**row, "ratio": round(ratio, 4)})
-
-
-def report_pairs(section: str, what: str, unit: str, pairs: list[tuple[float, float]]) -> None:
-    """Report the medians of many runs of a pair, and the median of their ratios."""
-    base, ours = (statistics.median(values) for values in zip(*pairs, strict=True))
-    report(section, what, unit, base, ours, statistics.median(b / a for a, b in pairs))
 
 
 # A hook as a process
@@ -141,10 +136,10 @@ def measure_hooks(folder: pathlib.Path) -> None:
         pairs = [
             (floor.milliseconds(event, slug), ours.milliseconds(event, slug)) for slug in slugs
         ]
-        report_pairs(section, event, "wall ms", [(base[0], our[0]) for base, our in pairs])
-        report_pairs(section, event, "CPU ms", [(base[1], our[1]) for base, our in pairs])
+        report(section, event, "wall ms", [(base[0], our[0]) for base, our in pairs])
+        report(section, event, "CPU ms", [(base[1], our[1]) for base, our in pairs])
         pairs = [(floor.peak_mib(event, slug), ours.peak_mib(event, slug)) for slug in slugs[:9]]
-        report_pairs(section, event, "peak MiB", pairs)
+        report(section, event, "peak MiB", pairs)
     show_imports(floor, ours)
     show_calls(ours, folder / "profile")
 
@@ -249,7 +244,7 @@ def measure_handlers() -> None:
         for what, milliseconds in base.items():
             pairs[what].append((milliseconds, ours[what]))
     for what, values in pairs.items():
-        report_pairs("A handler until its effect, beside the raw program", what, "ms", values)
+        report("A handler until its effect, beside the raw program", what, "ms", values)
 
 
 # The proxy under load
@@ -310,7 +305,7 @@ def measure_load(folder: pathlib.Path) -> None:
                 section = f"{connections} connections, beside {name}"
                 for n, unit in enumerate(("requests/s", "99th percentile ms")):
                     pairs = [(base[n], our[n]) for base, our in results]
-                    report_pairs(section, "wrk", unit, pairs)
+                    report(section, "wrk", unit, pairs)
 
 
 # The package

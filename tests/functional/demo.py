@@ -42,8 +42,8 @@ class Demo:
         """Send a request to the proxy, and show the answer."""
         url = f"http://127.0.0.1:8000/{slug}/"
         try:
-            with urllib.request.urlopen(url, timeout=10) as response:  # It is http.
-                answer = f"{response.status} {first_line(response.read())}"
+            with urllib.request.urlopen(url, timeout=10) as response:
+                answer = f"{response.status} {title(response.read())}"
         except urllib.error.HTTPError as e:
             with e:
                 answer = f"{e.status} {e.reason}"
@@ -61,8 +61,8 @@ class Demo:
             print(f"  {RED}This should be: {expected}{PLAIN}")
 
 
-def first_line(page: bytes) -> str:
-    """Return the title of a page, or what comes nearest to it."""
+def title(page: bytes) -> str:
+    """Return the title of a page, or an empty string if it has none."""
     _, _, rest = page.decode(errors="replace").partition("<title>")
     return rest.partition("</title>")[0]
 

@@ -64,9 +64,14 @@ def test_life_of_a_unit(new_unit: machine.Unit):
 
 
 @contextlib.contextmanager
-def stranger():
-    """Run a program that has nothing to do with tinyproxy, and that must survive."""
-    with subprocess.Popen(["sleep", "60"]) as process:
+def stranger(*command: str, executable: str | None = None):
+    """Run a program that is not ours and must survive: without arguments, one that sleeps."""
+    with subprocess.Popen(
+        command or ["sleep", "60"],
+        executable=executable,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    ) as process:
         try:
             yield process.pid
             assert process.poll() is None
@@ -215,12 +220,9 @@ def strange_tinyproxy(tmp_path: pathlib.Path, unit: machine.Unit):
     config.write_text(
         f'Port {charm.PORT}\nReverseOnly Yes\nReversePath "/example/" "http://127.0.0.1:1/"\n'
     )
-    command = ["tinyproxy", "-d", "-c", str(config)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+    with stranger("tinyproxy", "-d", "-c", str(config)) as pid:
         machine.wait_for_port(charm.PORT)
-        yield process.pid
-        assert process.poll() is None
-        process.kill()
+        yield pid
 
 
 def test_strange_tinyproxy_is_left_alone(unit: machine.Unit, strange_tinyproxy: int):
@@ -232,14 +234,11 @@ def test_strange_tinyproxy_is_left_alone(unit: machine.Unit, strange_tinyproxy: 
 
 
 def test_program_with_the_command_line_of_tinyproxy_is_left_alone(unit: machine.Unit):
-    command = ["tinyproxy", "-c", str(tinyproxy.CONFIG_FILE)]
     grep = shutil.which("grep")  # It takes these arguments, and waits for its input.
-    with subprocess.Popen(command, executable=grep, stdin=subprocess.PIPE) as process:
+    with stranger("tinyproxy", "-c", str(tinyproxy.CONFIG_FILE), executable=grep):
         assert not tinyproxy.is_running()
         assert unit.run("start") == "active"
         unit.run("stop")
-        assert process.poll() is None
-        process.kill()
 
 
 @pytest.fixture
