@@ -1,8 +1,7 @@
-"""Run tinyproxy on this machine. Nothing is remembered: each call looks at the machine."""
+"""Run tinyproxy on this machine. The module keeps no state: each call looks at the machine."""
 
 import collections.abc
 import contextlib
-import errno
 import logging
 import os
 import pathlib
@@ -12,42 +11,41 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.parse
+import urllib.request
 
 from charmlibs import apt, pathops
 
 CONFIG_FILE = pathlib.Path("/etc/tinyproxy/tinyproxy.conf")
 PID_FILE = pathlib.Path("/var/run/tinyproxy.pid")
 UPSTREAM_URL = "http://www.example.com/"
-
-_PACKAGE = "tinyproxy-bin"
+_APT_LOCKS = ("/var/lib/apt/lists/lock", "/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock")
+_MAX_CLIENTS = 4096  # Each client takes two open files: its connection and one to the upstream.
 _PROC = pathlib.Path("/proc")
-_SLUG_CHARACTERS = 200
-# Deadlines: each of these takes milliseconds, unless something is wrong or the machine is busy.
-_ANSWER_SECONDS = 1.0
-_SIGNAL_SECONDS = 2.0
-_START_SECONDS = 10.0
+_SERVICE = "juju-tinyproxy.service"
+_SYSTEMD = pathlib.Path("/run/systemd/system")  # It exists where systemd runs: man sd_booted
+_DAEMON_COMMAND = "prlimit --nofile=16384 tinyproxy"
+# https://manpages.ubuntu.com/manpages/noble/en/man5/systemd.service.5.html
+_SERVICE_COMMAND = f"""
+    systemd-run --unit={_SERVICE} --collect --quiet -p Restart=always -p RestartSec=200ms
+    -p StartLimitIntervalSec=0 -p TimeoutStopSec=2s -p LimitNOFILE=16384 tinyproxy -d
+"""
 
 logger = logging.getLogger(__name__)
-
-
-class PortTakenError(Exception):
-    """Another program listens on the port that tinyproxy is configured to use."""
 
 
 def check_slug(slug: str) -> None:
     """Raise ValueError unless a slug matches the regex and has at most 200 characters."""
     rule = "Slug must match the regex [a-z0-9-]+"
-    if len(slug) > _SLUG_CHARACTERS:
-        rule += f" and have at most {_SLUG_CHARACTERS} characters"
-        raise ValueError(f"Invalid slug: '{slug[:20]}...'. {rule}")
+    if len(slug) > 200:  # tinyproxy reads a line of its config file into 2,048 bytes.
+        raise ValueError(f"Invalid slug: '{slug[:20]}...'. {rule} and have at most 200 characters")
     if not re.fullmatch("[a-z0-9-]+", slug):
         raise ValueError(f"Invalid slug: '{slug}'. {rule}")
 
 
 def ensure_config(port: int, slug: str) -> bool:
-    """Make the config file say this port and slug, and return whether anything was changed."""
+    """Write the config file and return whether it changed; raise what get_proxy raises."""
     # https://manpages.ubuntu.com/manpages/noble/en/man5/tinyproxy.conf.5.html
-    # A client takes two sockets, and a process can often open 1,024: 500 clients fit.
     config = f"""\
 # Managed by Juju: changes are overwritten.
 PidFile "{PID_FILE}"
@@ -57,161 +55,216 @@ ReverseOnly Yes
 ReversePath "/{slug}/" "{UPSTREAM_URL}"
 User nobody
 Group nogroup
-MaxClients 500
+MaxClients {_MAX_CLIENTS}
 Syslog On
 LogLevel Notice
 """
-    return pathops.ensure_contents(CONFIG_FILE, config)
+    if proxy := get_proxy():
+        config += f"Upstream http {proxy}\n"
+    # The file can contain a password. It's private before anything is written to it.
+    CONFIG_FILE.parent.mkdir(parents=True, exist_ok=True)
+    CONFIG_FILE.touch()
+    CONFIG_FILE.chmod(0o640)
+    return pathops.ensure_contents(CONFIG_FILE, config, mode=0o640, group="nogroup")
+
+
+def get_proxy() -> str:
+    """Return the proxy that http_proxy and no_proxy name, if any; raise ValueError if unusable."""
+    url = urllib.request.getproxies().get("http", "")
+    if not url or urllib.request.proxy_bypass(urllib.parse.urlsplit(UPSTREAM_URL).netloc):
+        return ""
+    login = r"""[^\s\0"':@]+:[^\s\0"'@]+@"""
+    pattern = rf"http://((?:{login})?[A-Za-z0-9._-]+):?(\d{{0,5}})/?"
+    match = re.fullmatch(pattern, urllib.parse.unquote(url))
+    if not match or int(match[2] or 80) > 65535 or len(url) > 255:
+        raise ValueError("use http://HOST:PORT or http://USER:PASSWORD@HOST:PORT")
+    return f"{match[1]}:{match[2] or 80}"
+
+
+def get_apt_wait() -> str:
+    """Return what APT waits for: a lock that another process holds, or an empty string."""
+    locks = (_PROC / "locks").read_text()
+    for path in filter(os.path.exists, _APT_LOCKS):
+        if f":{os.stat(path).st_ino} " in locks:  # man proc_locks
+            return f"Waiting until another process releases {path}"
+    return ""
 
 
 def get_version() -> str:
-    """Return the installed version, such as ``1.11.1``; raise RuntimeError if tinyproxy fails."""
-    return _run("tinyproxy", "-v").split()[-1]
+    """Return the program's version, such as ``1.11.1``; raise RuntimeError if it fails."""
+    return _run("tinyproxy", "-v").removeprefix("tinyproxy ").strip()
 
 
 def install() -> None:
-    """Install the newest version of the archive; raise RuntimeError or apt.Error if APT fails."""
-    try:
-        apt.update()
-    except subprocess.CalledProcessError as e:
-        raise RuntimeError(f"Could not update the package lists: {e.stderr.decode()}") from e
-    apt.DebianPackage.from_apt_cache(_PACKAGE).ensure(apt.PackageState.Latest)
+    """Install or upgrade to the version that APT prefers; raise RuntimeError if APT fails."""
+    _wait_for_apt()
+    _run("apt-get", "update", "--error-on=any", seconds=300)
+    # charmlibs keeps an old version, and ignores pins. There's no pin to one version here, because
+    # an archive drops it when it gets a newer one.
+    _run(*"apt-get -y --option=DPkg::Lock::Timeout=300 install tinyproxy-bin".split(), seconds=600)
+
+
+def is_configured() -> bool:
+    """Return whether there's a config file that names a port and a path."""
+    return _read_config() != (0, "")
+
+
+def is_full() -> bool:
+    """Return whether all places for clients are taken, and tinyproxy itself isn't hanging."""
+    process = _PROC / str(_find_process())
+    with contextlib.suppress(OSError):
+        # Each client has a thread. The main thread looks for a free place: its counters change.
+        if len(os.listdir(process / "task")) > _MAX_CLIENTS:
+            before = (process / "status").read_text()
+            return _wait_until(lambda: (process / "status").read_text() != before, 1)
+    return False
 
 
 def is_installed() -> bool:
-    """Return whether the tinyproxy executable is there."""
+    """Return whether the tinyproxy program is on the PATH."""
     return shutil.which("tinyproxy") is not None
+
+
+def is_outdated() -> bool:
+    """Return whether a running tinyproxy is older than its program, or not in its service."""
+    try:
+        cgroup = (_PROC / str(_find_process()) / "cgroup").read_text()
+        if _SYSTEMD.is_dir() and not re.search(f"/{_SERVICE}$", cgroup, re.MULTILINE):
+            return True
+        changed = pathlib.Path(shutil.which("tinyproxy") or "").stat().st_ctime
+        return PID_FILE.stat().st_mtime < changed < time.time()  # Later: the clock was wrong.
+    except OSError:  # tinyproxy isn't running, or a file is gone.
+        return False
+
+
+def is_port_taken(port: int) -> bool:
+    """Return whether a program on this machine listens on a port."""
+    sockets = "".join(table.read_text() for table in (_PROC / "net").glob("tcp*"))
+    return bool(re.search(rf":{port:04X} \S+ 0A ", sockets))  # 0A means LISTEN: man proc_pid_net
 
 
 def is_running() -> bool:
     """Return whether our tinyproxy is running: one on this machine, with our config file."""
-    return bool(_pids())
+    return _find_process() is not None
 
 
 def is_serving() -> bool:
-    """Return whether tinyproxy answers, within a second, on the port and slug of the config file.
-
-    It answers a request for ``/<slug>`` itself, with a redirect to ``/<slug>/``, if and only if
-    that slug is in force. The upstream is not asked.
-    """
+    """Return whether tinyproxy answers on the port and slug of its config file, or is full."""
+    port, path = _read_config()
     try:
-        port, path = _read_config()
-        with socket.socket() as client:
-            client.settimeout(_ANSWER_SECONDS)
-            client.connect(("127.0.0.1", port))
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as client:
+            # tinyproxy itself redirects /slug to /slug/, if and only if that slug is in force.
             client.sendall(f"GET {path.rstrip('/')} HTTP/1.0\r\n\r\n".encode())
             return b" 301 " in client.recv(32)  # The status line fits, and comes in one piece.
     except OSError:
-        return False
+        return is_full()
 
 
 def reload_config() -> None:
-    """Make tinyproxy serve what the config file says, by a restart if a signal is not enough.
-
-    The signal gets two seconds. Raises what :func:`stop` and :func:`start` raise.
-    """
+    """Make tinyproxy serve what the config file says; raise what :func:`start` raises."""
     _signal(signal.SIGUSR1)
-    # A reload amid many requests can crash tinyproxy, for it frees what it still uses.
-    settled = _wait_until(lambda: is_serving() or not is_running(), _SIGNAL_SECONDS)
-    if not (settled and is_running()):
-        logger.warning("tinyproxy did not reload its config file; restarting it")
-        stop()
+    _wait_until(lambda: is_serving() or not is_running(), 2)
+    time.sleep(0.004)  # With many clients, a reload can crash tinyproxy, after 2 ms at most.
+    if is_running() and is_serving():
+        logger.info("tinyproxy serves %s now", _read_config()[1])
+    else:
         start()
 
 
 def start() -> None:
-    """Start tinyproxy as a daemon and wait until it serves.
-
-    Raises:
-        PortTakenError: if another program listens on the port.
-        RuntimeError: if tinyproxy fails, or does not serve within ten seconds.
-    """
-    port, _ = _read_config()
-    # Tinyproxy does not tell when the port is taken. One that was killed frees it a moment later.
-    if not _wait_until(lambda: _is_port_free(port), 0.2):
-        raise PortTakenError(f"Port {port} is taken: stop the program that uses it")
-    _run("tinyproxy", "-c", str(CONFIG_FILE))
-    # Until it answers, it has no signal handlers: a signal would end it.
-    if not _wait_until(is_serving, _START_SECONDS):
+    """Start tinyproxy anew, unless another program has the port; raise RuntimeError if it fails."""
+    stop()  # This also cancels a restart that systemd is about to do.
+    port, path = _read_config()
+    # tinyproxy itself reports nothing. After the end of a process, its port is free a bit later.
+    if not _wait_until(lambda: not is_port_taken(port), 1):
+        return
+    command = _SERVICE_COMMAND if _SYSTEMD.is_dir() else _DAEMON_COMMAND
+    _run(*command.split(), "-c", str(CONFIG_FILE))
+    # Until it answers, it has no signal handlers, and a signal would end it.
+    if not _wait_until(is_serving, 10):
         stop()
-        raise RuntimeError("tinyproxy started, but does not answer: see journalctl -t tinyproxy")
+        raise RuntimeError("tinyproxy started, but doesn't answer: see journalctl -t tinyproxy")
+    logger.info("Started tinyproxy: it serves %s", path)
 
 
 def stop() -> None:
-    """Stop tinyproxy, by force after two seconds; raise RuntimeError if it does not end then."""
-    for signal_number in (signal.SIGTERM, signal.SIGKILL):
-        _signal(signal_number)
-        if _wait_until(lambda: not is_running(), _SIGNAL_SECONDS):
+    """Stop tinyproxy, by force after two seconds; raise RuntimeError if that has no effect."""
+    if _SYSTEMD.is_dir():
+        _run("systemctl", "stop", f"{_SERVICE}*")  # It's no error that no service has such a name.
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if _wait_until(lambda number=number: not _signal(number), 2):
             return
-    raise RuntimeError("tinyproxy does not end")
+    raise RuntimeError("tinyproxy doesn't end")
 
 
 def uninstall() -> None:
-    """Remove the package, the config file, the PID file, and the config folder if it is empty."""
-    apt.remove_package(_PACKAGE)
+    """Remove package, config file, PID file and empty config folder, or raise apt.PackageError."""
+    _wait_for_apt()
+    apt.remove_package("tinyproxy-bin")
     CONFIG_FILE.unlink(missing_ok=True)
     PID_FILE.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # The folder is gone, or holds files of others.
+    with contextlib.suppress(OSError):  # The folder is gone, or contains other files.
         CONFIG_FILE.parent.rmdir()
 
 
-def _is_ours(pid: str) -> bool:
+def _find_process() -> int | None:
+    """Return the process number of our tinyproxy, or None if it isn't running."""
+    with contextlib.suppress(OSError, ValueError):
+        if _is_ours(pid := int(PID_FILE.read_text())):
+            return pid
+    # The PID file is deleted, stale, or names a process of another program.
+    pids = (int(name) for name in os.listdir(_PROC) if name.isdigit())
+    return next(filter(_is_ours, pids), None)
+
+
+def _is_ours(pid: int) -> bool:
     """Return whether a process is tinyproxy, on this machine and with our config file."""
-    try:  # https://manpages.ubuntu.com/manpages/noble/en/man5/proc.5.html
-        program = os.readlink(f"{_PROC}/{pid}/exe").removesuffix(" (deleted)")
-        if not program.endswith("/tinyproxy"):
-            return False
-        arguments = (_PROC / pid / "cmdline").read_bytes().split(b"\0")[1:-1]
-        # Without -c, tinyproxy reads the same file. A container has another root.
-        named = arguments in ([], [b"-c", os.fsencode(CONFIG_FILE)])
-        return named and os.path.samefile(_PROC / pid / "root", "/")
-    except OSError:  # It is a zombie, or has ended meanwhile.
-        return False
-
-
-def _is_port_free(port: int) -> bool:
-    """Return whether tinyproxy would get the port, on IPv4 and on IPv6."""
-    try:
-        socket.create_server(("", port)).close()
-        socket.create_server(("", port), family=socket.AF_INET6).close()
-    except OSError as e:
-        return e.errno != errno.EADDRINUSE  # Other errors say that the machine lacks IPv6.
-    return True
-
-
-def _pids() -> list[int]:
-    """Return the numbers of our tinyproxy's processes: one, or none."""
-    # The PID file is no help: it can be stale, empty, deleted, or name somebody else's process.
-    return [int(name) for name in os.listdir(_PROC) if name.isdigit() and _is_ours(name)]
+    process = _PROC / str(pid)
+    # In a container, it has two numbers. As a zombie, it has no command. Without -c, it reads the
+    # same file. Unlike the links exe and root, these files need no special right: man proc
+    status = r"Name:\ttinyproxy\n(.*\n)*NSpid:\t\d+\n"
+    command = rf"\S*tinyproxy\0(-d\0)?(-c\0{re.escape(str(CONFIG_FILE))}\0)?"
+    with contextlib.suppress(OSError):  # It has ended.
+        if re.match(status, (process / "status").read_text()):
+            return bool(re.fullmatch(command, (process / "cmdline").read_text(errors="replace")))
+    return False
 
 
 def _read_config() -> tuple[int, str]:
-    """Return the port and the path that the config file names."""
-    config = dict(line.split(maxsplit=1) for line in CONFIG_FILE.read_text().splitlines())
-    return int(config["Port"]), config["ReversePath"].split('"')[1]
+    """Return the port and the path that the config file names, or 0 and an empty path."""
+    pattern = r'^Port (\d{1,5})\n(?:.*\n)*?ReversePath "(/.+/)" '
+    with contextlib.suppress(OSError):
+        if match := re.search(pattern, CONFIG_FILE.read_text(errors="replace"), re.MULTILINE):
+            return min(int(match[1]), 65535), match[2]
+    return 0, ""
 
 
-def _run(*command: str) -> str:
-    """Return what a command prints; raise RuntimeError with its own words if it fails."""
-    try:
-        result = subprocess.run(command, check=True, capture_output=True, text=True, timeout=10)
-        return result.stdout
-    except subprocess.CalledProcessError as e:
-        raise RuntimeError(f"{e} {e.stderr}") from e
+def _run(*command: str, seconds: float = 10) -> str:
+    """Return what a command prints; raise RuntimeError with its words if it fails or hangs."""
+    try:  # The PATH finds the command, because its folder differs between distributions.
+        return subprocess.check_output(command, stderr=subprocess.PIPE, text=True, timeout=seconds)
+    except (OSError, subprocess.SubprocessError) as e:
+        raise RuntimeError(f"{e} {getattr(e, 'stderr', '')}") from e
 
 
-def _signal(signal_number: signal.Signals) -> None:
-    """Send a signal to our tinyproxy, if it is running."""
-    for pid in _pids():
+def _signal(number: signal.Signals) -> bool:
+    """Send a signal to our tinyproxy, and return whether it's running."""
+    if pid := _find_process():
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal_number)
+            os.kill(pid, number)
+    return pid is not None
 
 
 def _wait_until(condition: collections.abc.Callable[[], bool], seconds: float) -> bool:
-    """Return whether the condition comes true within so many seconds."""
+    """Return whether the condition comes true within a number of seconds."""
     deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
+    while not (met := condition()) and time.monotonic() < deadline:
         time.sleep(0.002)
-    return True
+    return met
+
+
+def _wait_for_apt() -> None:
+    """Wait until no other process holds one of APT's locks, for five minutes at most."""
+    if reason := get_apt_wait():
+        logger.info(reason)
+        _wait_until(lambda: not get_apt_wait(), 300)
