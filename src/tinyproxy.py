@@ -101,7 +101,7 @@ def install() -> None:
     _run("apt-get", "update", "--error-on=any", seconds=300)
     # charmlibs keeps an old version, and ignores pins. There's no pin to one version here, because
     # an archive drops it when it gets a newer one.
-    _run(*"apt-get -y --option=DPkg::Lock::Timeout=300 install tinyproxy-bin".split(), seconds=600)
+    _run("apt-get", "--yes", "-oDPkg::Lock::Timeout=60", "install", "tinyproxy-bin", seconds=600)
 
 
 def is_configured() -> bool:
@@ -172,7 +172,7 @@ def reload_config() -> None:
 
 
 def start() -> None:
-    """Start tinyproxy anew, unless another program has the port; raise RuntimeError if it fails."""
+    """Start tinyproxy anew, unless a program has the port; raise RuntimeError if that fails."""
     stop()  # This also cancels a restart that systemd is about to do.
     port, path = _read_config()
     # tinyproxy itself reports nothing. After the end of a process, its port is free a bit later.
