@@ -1,140 +1,157 @@
-"""The helper's functions, each on a small system of its own: nothing of the machine is used."""
+"""Unit tests of the helper: files in a folder of their own, and no real process, socket or clock."""
 
-import collections.abc
 import contextlib
-import errno
-import http.server
+import os
 import pathlib
 import shutil
 import signal
-import socket
 import subprocess
-import threading
-import time
 
 import pytest
 import slugs
-from charmlibs import apt
+from charmlibs import apt, pathops
 
 import tinyproxy
 
 PID = 4321
+LISTENING = "   0: 00000000:1F40 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0\n"
+CONNECTED = "   1: 0100007F:C350 0100007F:1F40 01 00000000:00000000 00:00000000 00000000     0\n"
+SERVICE = [
+    "systemd-run --unit=juju-tinyproxy.service --collect --quiet -p Restart=always",
+    "-p RestartSec=200ms -p StartLimitIntervalSec=0 -p TimeoutStopSec=2s -p LimitNOFILE=16384",
+    "tinyproxy -d -c {config}",
+]
 
 
-class Answer(http.server.BaseHTTPRequestHandler):
-    """Answers as tinyproxy does: a redirect if the slug is in force, else a bad request."""
+class Machine:
+    """A machine in a folder, on which commands and signals have effects on a tinyproxy."""
 
-    def do_GET(self):  # The name is http.server's.
-        self.send_response(301 if self.path == "/example" else 400)
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object):
-        pass
-
-
-@contextlib.contextmanager
-def listening(port: int):
-    """Serve answers on a port of this machine's loopback address."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", port), Answer) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-@pytest.fixture(autouse=True)
-def short_waits(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("tinyproxy._ANSWER_SECONDS", 0.1)
-    monkeypatch.setattr("tinyproxy._SIGNAL_SECONDS", 0.2)
-    monkeypatch.setattr("tinyproxy._START_SECONDS", 0.2)
-
-
-@pytest.fixture(autouse=True)
-def config_file(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
-    path = tmp_path / "etc" / "tinyproxy" / "tinyproxy.conf"
-    monkeypatch.setattr("tinyproxy.CONFIG_FILE", path)
-    return path
-
-
-@pytest.fixture(autouse=True)
-def pid_file(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
-    path = tmp_path / "tinyproxy.pid"
-    monkeypatch.setattr("tinyproxy.PID_FILE", path)
-    return path
-
-
-@pytest.fixture
-def port():
-    """Return a port that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
-class Processes:
-    """A folder like /proc, and the signals that were sent to the processes in it."""
-
-    def __init__(self, proc: pathlib.Path):
-        self.proc = proc
+    def __init__(self, folder: pathlib.Path):
+        self.folder = folder
+        self.config = folder / "etc" / "tinyproxy" / "tinyproxy.conf"
+        self.pid_file = folder / "tinyproxy.pid"
+        self.proc = folder / "proc"
+        self.program = folder / "tinyproxy"
+        self.seconds = 0.0
+        self.commands: list[str] = []
+        self.outputs: dict[str, str | Exception] = {}
         self.signals: list[tuple[int, int]] = []
-        self.ended_by: set[int] = {signal.SIGTERM, signal.SIGKILL}
+        self.ended_by = {signal.SIGTERM, signal.SIGKILL}
+        self.in_force = ""  # The slug that tinyproxy serves, if any.
+        self.reloads = True
+        self.starts = True
+        (self.proc / "net").mkdir(parents=True)
+        (self.proc / "locks").touch()
+        (self.proc / "net" / "tcp").write_text(CONNECTED)
+        (self.proc / "net" / "tcp6").touch()
 
     def add(
         self,
         pid: int = PID,
-        program: str = "/usr/bin/tinyproxy",
-        arguments: collections.abc.Sequence[str] = (),
-        root: str | pathlib.Path = "/",
+        name: str = "tinyproxy",
+        command: str = "",
+        cgroup: str = "0::/system.slice/juju-tinyproxy.service\n",
+        numbers: str = "",
+        threads: int = 2,
     ):
         process = self.proc / str(pid)
-        process.mkdir()
-        (process / "exe").symlink_to(program)
-        (process / "root").symlink_to(root)
-        command = ["tinyproxy", *arguments]
-        (process / "cmdline").write_text("".join(f"{word}\0" for word in command))
+        (process / "task").mkdir(parents=True)
+        for thread in range(threads):
+            (process / "task" / str(thread)).touch()
+        numbers = numbers or str(pid)
+        (process / "status").write_text(
+            f"Name:\t{name}\nState:\tS\nNSpid:\t{numbers}\nThreads:\t2\n"
+        )
+        command = command or f"tinyproxy -c {self.config}"
+        (process / "cmdline").write_text("".join(f"{word}\0" for word in command.split()))
+        (process / "cgroup").write_text(f"1:name=systemd:/\n{cgroup}")
 
-    def kill(self, pid: int, signal_number: int):
-        self.signals.append((pid, signal_number))
-        if signal_number in self.ended_by:
+    def run(self, pid: int = PID, slug: str = "example"):
+        """Let tinyproxy run and serve, with a PID file."""
+        tinyproxy.ensure_config(8000, slug)
+        self.add(pid)
+        self.pid_file.write_text(f"{pid}\n")
+        self.in_force = slug
+
+    def slug(self) -> str:
+        return self.config.read_text().partition('ReversePath "/')[2].partition("/")[0]
+
+    def kill(self, pid: int, number: int):
+        self.signals.append((pid, number))
+        if number in self.ended_by:
             shutil.rmtree(self.proc / str(pid))
+            self.in_force = ""
+        elif number == signal.SIGUSR1 and self.reloads:
+            self.in_force = self.slug()
+
+    def check_output(self, command: tuple[str, ...], **options: object) -> str:
+        assert options["stderr"] == subprocess.PIPE
+        assert options["timeout"]
+        self.commands.append(" ".join(command))
+        output = self.outputs.get(command[0], "")
+        if isinstance(output, Exception):
+            raise output
+        if str(self.config) in command and self.starts:
+            self.run(PID + 1, self.slug())
+        return output
+
+    def connect(self, address: tuple[str, int], timeout: float):
+        if not self.in_force:
+            raise ConnectionRefusedError
+        assert address == ("127.0.0.1", 8000)
+        assert timeout == 1
+        return Connection(self)
+
+    def sleep(self, seconds: float):
+        self.seconds += seconds
+
+
+class Connection:
+    """A connection to tinyproxy, which redirects a request for its slug and refuses others."""
+
+    def __init__(self, machine: Machine):
+        self.machine = machine
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *args: object):
+        pass
+
+    def sendall(self, request: bytes):
+        self.found = request == f"GET /{self.machine.in_force} HTTP/1.0\r\n\r\n".encode()
+
+    def recv(self, size: int) -> bytes:
+        return b"HTTP/1.0 301 Moved"[:size] if self.found else b"HTTP/1.0 400 Bad Request"[:size]
 
 
 @pytest.fixture(autouse=True)
-def processes(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
-    proc = tmp_path / "proc"
-    proc.mkdir()
-    (proc / "meminfo").touch()
-    processes = Processes(proc)
-    monkeypatch.setattr("tinyproxy._PROC", proc)
-    monkeypatch.setattr("os.kill", processes.kill)
-    return processes
+def machine(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+    """Replace what the helper uses of the system, on a machine without systemd."""
+    machine = Machine(tmp_path)
+    monkeypatch.setattr("tinyproxy.CONFIG_FILE", machine.config)
+    monkeypatch.setattr("tinyproxy.PID_FILE", machine.pid_file)
+    monkeypatch.setattr("tinyproxy._PROC", machine.proc)
+    monkeypatch.setattr("tinyproxy._SYSTEMD", tmp_path / "systemd")
+    monkeypatch.setattr(
+        "tinyproxy._APT_LOCKS", (str(tmp_path / "missing"), str(tmp_path / "lock"))
+    )
+    monkeypatch.setattr("os.kill", machine.kill)
+    monkeypatch.setattr("socket.create_connection", machine.connect)
+    monkeypatch.setattr("subprocess.check_output", machine.check_output)
+    monkeypatch.setattr("time.monotonic", lambda: machine.seconds)
+    monkeypatch.setattr("time.sleep", machine.sleep)
+    monkeypatch.setattr("shutil.which", lambda name: {"tinyproxy": str(machine.program)}[name])
+    monkeypatch.setattr("shutil.chown", lambda path, group: None)  # It needs root.
+    for name in ("http_proxy", "no_proxy", "HTTP_PROXY", "NO_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    return machine
 
 
-class Programs:
-    """A folder of programs, the only one on the PATH, and the commands that were run from it."""
-
-    def __init__(self, folder: pathlib.Path):
-        self.folder = folder
-        self.log = folder / "log"
-
-    def add(self, name: str, script: str = ""):
-        """Add a program that notes how it is called, then does what the shell script says."""
-        program = self.folder / name
-        program.write_text(f'#!/bin/sh\necho "{name} $@" >> {self.log}\n{script}\n')
-        program.chmod(0o755)
-
-    def commands(self) -> list[str]:
-        return self.log.read_text().splitlines() if self.log.exists() else []
-
-
-@pytest.fixture(autouse=True)
-def programs(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", str(folder))
-    return Programs(folder)
+@pytest.fixture
+def systemd(machine: Machine):
+    """Let systemd run on the machine."""
+    (machine.folder / "systemd").mkdir()
 
 
 @pytest.mark.parametrize("slug", ["a", "0", "-", "foo", "foo-bar", "2024", "a" * 200])
@@ -146,393 +163,686 @@ def test_check_slug_accepts(slug: str):
 def test_check_slug_refuses(slug: str):
     with pytest.raises(ValueError) as excinfo:  # noqa: PT011  # The whole message follows.
         tinyproxy.check_slug(slug)
+
     assert str(excinfo.value) == f"Invalid slug: '{slug}'. Slug must match the regex [a-z0-9-]+"
 
 
 @pytest.mark.parametrize("slug", slugs.TOO_LONG)
-def test_check_slug_refuses_a_long_slug_in_few_words(slug: str):
+def test_check_slug_shortens_a_long_slug(slug: str):
     with pytest.raises(ValueError, match=r"^Invalid slug: '\w{20}\.\.\.'.* at most 200 char") as e:
         tinyproxy.check_slug(slug)
+
     assert len(str(e.value)) < 120
 
 
-def test_ensure_config_writes_the_file(config_file: pathlib.Path, pid_file: pathlib.Path):
+def test_ensure_config_writes_the_file(machine: Machine):
     assert tinyproxy.ensure_config(8000, "example")
-    lines = config_file.read_text().splitlines()
-    assert f'PidFile "{pid_file}"' in lines
-    assert "Port 8000" in lines
-    assert "Timeout 600" in lines
-    assert "ReverseOnly Yes" in lines
-    assert 'ReversePath "/example/" "http://www.example.com/"' in lines
-    assert "User nobody" in lines
-    assert "Group nogroup" in lines
-    assert "MaxClients 500" in lines
-    assert "Syslog On" in lines
-    assert "LogLevel Notice" in lines
+
+    assert machine.config.read_text().splitlines() == [
+        "# Managed by Juju: changes are overwritten.",
+        f'PidFile "{machine.pid_file}"',
+        "Port 8000",
+        "Timeout 600",
+        "ReverseOnly Yes",
+        'ReversePath "/example/" "http://www.example.com/"',
+        "User nobody",
+        "Group nogroup",
+        "MaxClients 4096",
+        "Syslog On",
+        "LogLevel Notice",
+    ]
 
 
-def test_ensure_config_lets_other_users_read_the_file(config_file: pathlib.Path):
-    tinyproxy.ensure_config(8000, "example")
-    assert config_file.stat().st_mode & 0o777 == 0o644
-
-
-def test_ensure_config_takes_the_upstream_from_the_constant(
-    config_file: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_ensure_config_writes_the_upstream(machine: Machine, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("tinyproxy.UPSTREAM_URL", "http://127.0.0.1:8001/")
+
     tinyproxy.ensure_config(8000, "example")
-    assert 'ReversePath "/example/" "http://127.0.0.1:8001/"' in config_file.read_text()
+
+    assert 'ReversePath "/example/" "http://127.0.0.1:8001/"' in machine.config.read_text()
 
 
-def test_ensure_config_changes_nothing_the_second_time():
-    tinyproxy.ensure_config(8000, "example")
+@pytest.mark.parametrize("exists", [False, True])
+def test_ensure_config_writes_into_a_private_file(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, exists: bool
+):
+    if exists:
+        machine.config.parent.mkdir(parents=True)
+        machine.config.touch(0o644)
+    calls: list[tuple[int, object]] = []
+
+    def ensure_contents(path: pathlib.Path, contents: str, **options: object) -> bool:
+        calls.append((path.stat().st_mode & 0o777, options))
+        return False
+
+    monkeypatch.setattr(pathops, "ensure_contents", ensure_contents)
+
     assert not tinyproxy.ensure_config(8000, "example")
 
+    assert calls == [(0o640, {"mode": 0o640, "group": "nogroup"})]
 
-def test_ensure_config_changes_the_slug(config_file: pathlib.Path):
+
+@pytest.mark.parametrize(
+    ("url", "line"),
+    [
+        ("http://squid.internal:3128", "squid.internal:3128"),
+        ("http://squid.internal", "squid.internal:80"),
+        ("http://10.0.0.1:65535/", "10.0.0.1:65535"),
+        ("http://user:secret@squid:3128", "user:secret@squid:3128"),
+        ("http://user:%24%2F:%25@squid:3128", "user:$/:%@squid:3128"),
+    ],
+)
+def test_ensure_config_writes_the_proxy(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, url: str, line: str
+):
+    monkeypatch.setenv("http_proxy", url)
+
     tinyproxy.ensure_config(8000, "example")
-    assert tinyproxy.ensure_config(8000, "foo")
-    assert "example/" not in config_file.read_text().replace("www.example.com", "")
+
+    assert machine.config.read_text().splitlines()[-1] == f"Upstream http {line}"
 
 
-def test_ensure_config_repairs_the_file(config_file: pathlib.Path):
-    tinyproxy.ensure_config(8000, "example")
-    good = config_file.read_text()
-    config_file.write_text("Port 9000\n")
-    assert tinyproxy.ensure_config(8000, "example")
-    assert config_file.read_text() == good
+@pytest.mark.parametrize("no_proxy", ["*", "example.com", "localhost,www.example.com"])
+def test_get_proxy_exception(monkeypatch: pytest.MonkeyPatch, no_proxy: str):
+    monkeypatch.setenv("http_proxy", "http://squid.internal:3128")
+    monkeypatch.setenv("no_proxy", no_proxy)
+
+    assert tinyproxy.get_proxy() == ""
 
 
-def test_get_version(programs: Programs):
-    programs.add("tinyproxy", "echo tinyproxy 1.11.1")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "squid",
+        "http://",
+        "http://:3128",
+        "https://squid:3128",
+        "socks5://squid:3128",
+        "http://squid:65536",
+        "http://squid:x",
+        "http://squid:3128/path",
+        "http://[::1]:3128",
+        "http://user:secret@",
+        "http://user@squid:3128",
+        "http://user:secr@et@squid:3128",
+        "http://user:secret%40@squid:3128",
+        "http://user:secr'et@squid:3128",
+        'http://user:secr"et@squid:3128',
+        "http://user:secret%0APort 1@squid:3128",
+        "http://user:secret@squid:3128\nPort 1",
+        f"http://user:{'secret' * 40}@squid:3128",
+    ],
+)
+def test_get_proxy_refuses(machine: Machine, monkeypatch: pytest.MonkeyPatch, url: str):
+    monkeypatch.setenv("http_proxy", url)
+
+    with pytest.raises(ValueError, match=r"^use http://HOST:PORT") as excinfo:
+        tinyproxy.get_proxy()
+    with pytest.raises(ValueError, match=r"^use http://HOST:PORT"):
+        tinyproxy.ensure_config(8000, "example")
+
+    assert "secr" not in str(excinfo.value)
+    assert not machine.config.exists()
+
+
+def test_get_proxy_longest(monkeypatch: pytest.MonkeyPatch):
+    url = f"http://user:{'x' * 230}@squid:3128"
+    monkeypatch.setenv("http_proxy", url)
+
+    assert len(url) == 253
+    assert tinyproxy.get_proxy() == url.removeprefix("http://")
+
+
+def test_get_version(machine: Machine):
+    machine.outputs["tinyproxy"] = "tinyproxy 1.11.1\n"
+
     assert tinyproxy.get_version() == "1.11.1"
-    assert programs.commands() == ["tinyproxy -v"]
+    assert machine.commands == ["tinyproxy -v"]
 
 
-def test_get_version_tells_what_the_program_said(programs: Programs):
-    programs.add("tinyproxy", "echo 'cannot open shared object file' >&2; exit 127")
-    with pytest.raises(RuntimeError, match=r"tinyproxy.*-v.*cannot open shared object file"):
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "tinyproxy"), "No such file"),
+        (subprocess.TimeoutExpired("tinyproxy", 10), "timed out after 10 seconds"),
+        (subprocess.CalledProcessError(70, "tinyproxy", "", "Syntax error"), "Syntax error"),
+    ],
+)
+def test_get_version_fails(machine: Machine, error: Exception, words: str):
+    machine.outputs["tinyproxy"] = error
+
+    with pytest.raises(RuntimeError, match=words):
         tinyproxy.get_version()
 
 
-def test_install_takes_the_newest_version_of_the_archive(programs: Programs):
-    programs.add("apt-get")
-    programs.add("dpkg", "echo amd64")
-    show = "Package: tinyproxy-bin\\nArchitecture: amd64\\nVersion: 1.11.1-3\\n"
-    programs.add("apt-cache", f"printf '{show}'")
+@pytest.fixture
+def apt_locked(machine: Machine, monkeypatch: pytest.MonkeyPatch):
+    """Let another process hold a lock of APT, on a machine on which time passes by the second."""
+    monkeypatch.setattr("time.sleep", lambda seconds: machine.sleep(1))
+    lock = machine.folder / "lock"
+    lock.touch()
+    line = f"1: POSIX  ADVISORY  WRITE 1234 fe:00:{lock.stat().st_ino} 0 EOF\n"
+    (machine.proc / "locks").write_text(line)
+
+
+def test_get_apt_wait_free(machine: Machine):
+    (machine.folder / "lock").touch()
+
+    assert tinyproxy.get_apt_wait() == ""
+
+
+@pytest.mark.usefixtures("apt_locked")
+def test_get_apt_wait_locked(machine: Machine):
+    assert (
+        tinyproxy.get_apt_wait() == f"Waiting until another process releases {machine.folder}/lock"
+    )
+
+
+def test_install(machine: Machine, caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO")
+
     tinyproxy.install()
-    update, *_, install = programs.commands()
-    assert update.startswith("apt-get update")
-    assert install.startswith("apt-get -y")
-    assert install.endswith("install tinyproxy-bin=1.11.1-3")
+
+    assert machine.commands == [
+        "apt-get update --error-on=any",
+        "apt-get --yes -oDPkg::Lock::Timeout=60 install tinyproxy-bin",
+    ]
+    assert caplog.messages == []
 
 
-def test_install_tells_why_the_update_failed(programs: Programs):
-    programs.add("apt-get", "echo 'Could not resolve archive.example' >&2; exit 100")
-    with pytest.raises(RuntimeError, match=r"package lists.*Could not resolve archive\.example"):
+@pytest.mark.usefixtures("apt_locked")
+def test_install_waits_for_the_lock(machine: Machine, caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO")
+    tinyproxy.install()
+
+    assert machine.seconds == 300
+    assert len(machine.commands) == 2
+    assert caplog.messages == [
+        f"Waiting until another process releases {machine.folder}/lock",
+    ]
+
+
+@pytest.mark.usefixtures("apt_locked")
+def test_install_continues_when_the_lock_is_released(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+):
+    def sleep(seconds: float):
+        assert machine.commands == []
+        machine.sleep(10)
+        (machine.proc / "locks").write_text("")
+
+    monkeypatch.setattr("time.sleep", sleep)
+    tinyproxy.install()
+
+    assert machine.seconds == 10
+
+
+def test_install_fails(machine: Machine):
+    error = subprocess.CalledProcessError(100, "apt-get", "", "E: Unable to fetch some archives")
+    machine.outputs["apt-get"] = error
+
+    with pytest.raises(RuntimeError, match="E: Unable to fetch some archives"):
         tinyproxy.install()
 
 
-def test_install_tells_why_the_package_failed(programs: Programs):
-    programs.add("apt-get")
-    programs.add("dpkg", "echo amd64")
-    programs.add("apt-cache", "echo 'E: No packages found' >&2; exit 100")
-    with pytest.raises(apt.Error, match="No packages found"):
-        tinyproxy.install()
-
-
-def test_is_installed(programs: Programs):
-    assert not tinyproxy.is_installed()
-    programs.add("tinyproxy")
+def test_is_installed(monkeypatch: pytest.MonkeyPatch):
     assert tinyproxy.is_installed()
 
+    monkeypatch.setattr("shutil.which", lambda name: None)
 
-def test_is_running(processes: Processes, config_file: pathlib.Path):
-    assert not tinyproxy.is_running()
-    processes.add(arguments=["-c", str(config_file)])
-    assert tinyproxy.is_running()
+    assert not tinyproxy.is_installed()
 
 
-def test_is_running_with_the_default_config_file(processes: Processes):
-    processes.add(arguments=[])
-    assert tinyproxy.is_running()
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "word\n\n",
+        "Port 8000\n",
+        'ReversePath "/example/" "http://www.example.com/"\n',
+        'Port x\nReversePath "/example/" "http://www.example.com/"\n',
+        "Port 8000\nReversePath somewhere\n",
+    ],
+)
+def test_is_configured_incomplete(machine: Machine, content: str):
+    machine.config.parent.mkdir(parents=True)
+    machine.config.write_text(content)
+
+    assert not tinyproxy.is_configured()
 
 
-def test_is_running_after_its_package_was_upgraded(processes: Processes):
-    processes.add(program="/usr/bin/tinyproxy (deleted)")
-    assert tinyproxy.is_running()
+def test_is_configured(machine: Machine):
+    assert not tinyproxy.is_configured()
+
+    tinyproxy.ensure_config(8000, "example")
+    machine.config.write_bytes(b"\n\nword\xff\n" + machine.config.read_bytes())
+
+    assert tinyproxy.is_configured()
 
 
-def test_is_running_does_not_count_other_programs(processes: Processes, config_file: pathlib.Path):
-    processes.add(program="/usr/bin/sleep", arguments=["-c", str(config_file)])
-    assert not tinyproxy.is_running()
+def test_is_full(machine: Machine, monkeypatch: pytest.MonkeyPatch):
+    def sleep(seconds: float):
+        machine.sleep(seconds)
+        (machine.proc / str(PID) / "status").write_text("voluntary_ctxt_switches:\t5\n")
+
+    machine.add(threads=4097)
+    monkeypatch.setattr("time.sleep", sleep)
+
+    assert tinyproxy.is_full()
 
 
-def test_is_running_does_not_count_a_tinyproxy_with_another_config(processes: Processes):
-    processes.add(arguments=["-c", "/etc/other.conf"])
-    assert not tinyproxy.is_running()
+def test_is_full_hanging(machine: Machine):
+    machine.add(threads=4097)
+
+    assert not tinyproxy.is_full()
+    assert machine.seconds == pytest.approx(1, abs=0.01)
 
 
-def test_is_running_does_not_count_a_container(processes: Processes, tmp_path: pathlib.Path):
-    processes.add(root=tmp_path)
-    assert not tinyproxy.is_running()
+def test_is_full_one_place_left(machine: Machine):
+    machine.add(threads=4096)
+
+    assert not tinyproxy.is_full()
+    assert machine.seconds == 0
 
 
-def test_is_running_does_not_count_a_zombie(processes: Processes):
-    processes.add()
-    (processes.proc / str(PID) / "exe").unlink()
-    assert not tinyproxy.is_running()
-
-
-@pytest.mark.parametrize("content", ["", "\n", "garbage", "0", "-1", "1", str(PID)])
-def test_is_running_does_not_believe_the_pid_file(pid_file: pathlib.Path, content: str):
-    pid_file.write_text(content)
-    assert not tinyproxy.is_running()
-
-
-def test_is_serving(port: int):
-    tinyproxy.ensure_config(port, "example")
-    with listening(port):
-        assert tinyproxy.is_serving()
-
-
-def test_is_serving_needs_the_slug_of_the_config_file(port: int):
-    tinyproxy.ensure_config(port, "foo")
-    with listening(port):
-        assert not tinyproxy.is_serving()
-
-
-def test_is_serving_needs_somebody_to_listen(port: int):
-    tinyproxy.ensure_config(port, "example")
-    assert not tinyproxy.is_serving()
-
-
-def test_is_serving_needs_an_answer_soon(port: int):
-    tinyproxy.ensure_config(port, "example")
-    begin = time.monotonic()
-    with socket.create_server(("127.0.0.1", port)):
-        assert not tinyproxy.is_serving()
-    assert time.monotonic() - begin < 1
-
-
-def test_is_serving_needs_an_answer_in_http(port: int):
-    def answer(server: socket.socket):
-        with server.accept()[0] as connection:
-            connection.sendall(b"SSH-2.0-OpenSSH\r\n")
-
-    tinyproxy.ensure_config(port, "example")
-    with socket.create_server(("127.0.0.1", port)) as server:
-        thread = threading.Thread(target=answer, args=(server,))
-        thread.start()
-        assert not tinyproxy.is_serving()
-        thread.join()
-
-
-def test_is_serving_needs_a_config_file():
-    assert not tinyproxy.is_serving()
+def test_is_full_not_running():
+    assert not tinyproxy.is_full()
 
 
 @pytest.fixture
-def serve_soon(port: int):
-    """Return a function after which the slug ``example`` is served, a moment later."""
-    with contextlib.ExitStack() as stack:
-        timer = threading.Timer(0.05, lambda: stack.enter_context(listening(port)))
-        yield timer.start
-        if timer.ident:
-            timer.join()
+def program(machine: Machine, monkeypatch: pytest.MonkeyPatch):
+    """Let tinyproxy's program be installed at the time 1,000, and the time be 2,000."""
+    machine.program.touch()
+    machine.pid_file.write_text(str(PID))
+    result = os.stat_result((0o755, 1, 1, 1, 0, 0, 0, 1000, 1000, 1000))
+    original_stat = pathlib.Path.stat
+
+    def stat(path: pathlib.Path, **options: bool) -> os.stat_result:
+        return result if path == machine.program else original_stat(path, **options)
+
+    monkeypatch.setattr("pathlib.Path.stat", stat)
+    monkeypatch.setattr("time.time", lambda: 2000)
 
 
-@pytest.fixture
-def launched(monkeypatch: pytest.MonkeyPatch, serve_soon: collections.abc.Callable[[], None]):
-    """Let any command begin to serve soon, and return the commands."""
-    commands: list[tuple[str, ...]] = []
-
-    def run(command: tuple[str, ...], **options: object) -> subprocess.CompletedProcess[str]:
-        commands.append(command)
-        serve_soon()
-        return subprocess.CompletedProcess(command, 0, stdout="", stderr="")
-
-    monkeypatch.setattr("subprocess.run", run)
-    return commands
-
-
-def test_reload_config_signals_and_waits_for_the_effect(
-    processes: Processes,
-    monkeypatch: pytest.MonkeyPatch,
-    port: int,
-    serve_soon: collections.abc.Callable[[], None],
+@pytest.mark.usefixtures("program")
+@pytest.mark.parametrize(
+    ("started", "now", "outdated"), [(999, 2000, True), (1001, 2000, False), (999, 998, False)]
+)
+def test_is_outdated_program(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, started: int, now: int, outdated: bool
 ):
-    def kill(pid: int, signal_number: int):
-        processes.kill(pid, signal_number)
-        serve_soon()
+    machine.add()
+    os.utime(machine.pid_file, (started, started))
+    monkeypatch.setattr("time.time", lambda: now)
 
-    monkeypatch.setattr("os.kill", kill)
-    processes.add()
-    tinyproxy.ensure_config(port, "example")
+    assert tinyproxy.is_outdated() == outdated
+
+
+@pytest.mark.usefixtures("program")
+def test_is_outdated_without_pid_file(machine: Machine):
+    machine.add()
+    machine.pid_file.unlink()
+
+    assert not tinyproxy.is_outdated()
+
+
+def test_is_outdated_not_running():
+    assert not tinyproxy.is_outdated()
+
+
+@pytest.mark.usefixtures("program", "systemd")
+@pytest.mark.parametrize(
+    ("cgroup", "outdated"),
+    [
+        ("0::/system.slice/juju-tinyproxy.service\n", False),
+        ("0::/system.slice/jujud-machine-0.service\n", True),
+        ("0::/system.slice/juju-tinyproxy.service/other\n", True),
+    ],
+)
+def test_is_outdated_service(machine: Machine, cgroup: str, outdated: bool):
+    machine.add(cgroup=cgroup)
+
+    assert tinyproxy.is_outdated() == outdated
+
+
+@pytest.mark.usefixtures("program")
+def test_is_outdated_service_without_systemd(machine: Machine):
+    machine.add(cgroup="0::/\n")
+
+    assert not tinyproxy.is_outdated()
+
+
+@pytest.mark.parametrize("table", ["tcp", "tcp6"])
+def test_is_port_taken(machine: Machine, table: str):
+    assert not tinyproxy.is_port_taken(8000)
+
+    (machine.proc / "net" / table).write_text(LISTENING)
+
+    assert tinyproxy.is_port_taken(8000)
+    assert not tinyproxy.is_port_taken(8001)
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["tinyproxy", "tinyproxy -c {config}", "/usr/bin/tinyproxy -d -c {config}"],
+)
+def test_is_running(machine: Machine, command: str):
+    assert not tinyproxy.is_running()
+
+    machine.add(command=command.format(config=machine.config))
+
+    assert tinyproxy.is_running()
+
+
+@pytest.mark.parametrize(
+    "process",
+    [
+        {"name": "grep"},
+        {"command": "tinyproxy -c /etc/other.conf"},
+        {"command": "tinyproxy -h"},
+        {"numbers": f"{PID}\t77"},  # It runs in a container.
+    ],
+)
+def test_is_running_other_process(machine: Machine, process: dict[str, str]):
+    machine.add(**process)  # pyright: ignore[reportArgumentType]
+    machine.pid_file.write_text(str(PID))
+
+    assert not tinyproxy.is_running()
+
+
+def test_is_running_zombie(machine: Machine):
+    machine.add()
+    (machine.proc / str(PID) / "cmdline").write_text("")
+
+    assert not tinyproxy.is_running()
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"x", b"\xff", b"0", b"-1", b"1", b"9" * 30])
+def test_is_running_wrong_pid_file(machine: Machine, content: bytes):
+    machine.pid_file.write_bytes(content)
+
+    assert not tinyproxy.is_running()
+
+    machine.add()
+
+    assert tinyproxy.is_running()
+
+
+def test_is_running_reads_one_process_if_the_pid_file_is_right(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+):
+    machine.run()
+    monkeypatch.setattr("os.listdir", lambda path: pytest.fail("not expected"))
+
+    assert tinyproxy.is_running()
+
+
+def test_is_serving(machine: Machine):
+    assert not tinyproxy.is_serving()
+
+    machine.run()
+
+    assert tinyproxy.is_serving()
+
+
+def test_is_serving_former_slug(machine: Machine):
+    machine.run(slug="example")
+    tinyproxy.ensure_config(8000, "foo")
+
+    assert not tinyproxy.is_serving()
+
+
+def test_is_serving_full(machine: Machine, monkeypatch: pytest.MonkeyPatch):
+    machine.run()
+    machine.in_force = ""
+    monkeypatch.setattr("tinyproxy.is_full", lambda: True)
+
+    assert tinyproxy.is_serving()
+
+
+def test_reload_config(machine: Machine, caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO")
+    machine.run()
+    tinyproxy.ensure_config(8000, "foo")
+
     tinyproxy.reload_config()
-    assert processes.signals == [(PID, signal.SIGUSR1)]
-    assert tinyproxy.is_serving()
+
+    assert machine.signals == [(PID, signal.SIGUSR1)]
+    assert machine.in_force == "foo"
+    assert machine.seconds < 0.01
+    assert caplog.messages == ["tinyproxy serves /foo/ now"]
 
 
-@pytest.mark.usefixtures("launched")
-def test_reload_config_restarts_what_does_not_reload(processes: Processes, port: int):
-    processes.add()
-    tinyproxy.ensure_config(port, "example")
+def test_reload_config_without_effect(machine: Machine):
+    machine.run()
+    machine.reloads = False
+    tinyproxy.ensure_config(8000, "foo")
+
     tinyproxy.reload_config()
-    assert processes.signals == [(PID, signal.SIGUSR1), (PID, signal.SIGTERM)]
-    assert tinyproxy.is_serving()
+
+    assert machine.signals == [(PID, signal.SIGUSR1), (PID, signal.SIGTERM)]
+    assert machine.in_force == "foo"
+    assert 2 < machine.seconds < 2.1
 
 
-@pytest.mark.usefixtures("launched")
-def test_reload_config_restarts_at_once_what_crashes(
-    processes: Processes, port: int, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr("tinyproxy._SIGNAL_SECONDS", 5)
-    processes.ended_by = {signal.SIGUSR1}
-    processes.add()
-    tinyproxy.ensure_config(port, "example")
-    begin = time.monotonic()
+def test_reload_config_crash(machine: Machine):
+    machine.run()
+    machine.ended_by = {signal.SIGUSR1}
+
     tinyproxy.reload_config()
-    assert time.monotonic() - begin < 1
-    assert tinyproxy.is_serving()
+
+    assert machine.in_force == "example"
+    assert machine.seconds < 0.01
 
 
-def test_start_waits_until_it_serves(
-    launched: list[tuple[str, ...]], config_file: pathlib.Path, port: int
-):
-    tinyproxy.ensure_config(port, "example")
+def test_reload_config_crash_a_moment_later(machine: Machine, monkeypatch: pytest.MonkeyPatch):
+    def sleep(seconds: float):
+        machine.sleep(seconds)
+        if machine.signals[-1] == (PID, signal.SIGUSR1):
+            machine.kill(PID, signal.SIGKILL)
+
+    monkeypatch.setattr("time.sleep", sleep)
+    machine.run()
+
+    tinyproxy.reload_config()
+
+    assert machine.in_force == "example"
+
+
+def test_start_daemon(machine: Machine, caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO")
+    tinyproxy.ensure_config(8000, "example")
+
     tinyproxy.start()
-    assert launched == [("tinyproxy", "-c", str(config_file))]
-    assert tinyproxy.is_serving()
+
+    assert machine.commands == [f"prlimit --nofile=16384 tinyproxy -c {machine.config}"]
+    assert machine.in_force == "example"
+    assert caplog.messages == ["Started tinyproxy: it serves /example/"]
 
 
-@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
-def test_start_says_that_the_port_is_taken(
-    programs: Programs, port: int, family: socket.AddressFamily
-):
-    programs.add("tinyproxy")
-    tinyproxy.ensure_config(port, "example")
-    with (
-        socket.create_server(("", port), family=family),
-        pytest.raises(tinyproxy.PortTakenError, match=f"^Port {port} is taken: stop the program"),
-    ):
-        tinyproxy.start()
-    assert programs.commands() == []
+@pytest.mark.usefixtures("systemd")
+def test_start_service(machine: Machine):
+    tinyproxy.ensure_config(8000, "example")
 
-
-@pytest.mark.usefixtures("launched")
-def test_start_waits_for_a_port_that_is_about_to_be_free(port: int):
-    tinyproxy.ensure_config(port, "example")
-    server = socket.create_server(("", port))
-    threading.Timer(0.05, server.close).start()
     tinyproxy.start()
-    assert tinyproxy.is_serving()
+
+    assert machine.commands == [
+        "systemctl stop juju-tinyproxy.service*",
+        " ".join(SERVICE).format(config=machine.config),
+    ]
 
 
-@pytest.mark.usefixtures("launched")
-def test_start_does_not_need_ipv6(monkeypatch: pytest.MonkeyPatch, port: int):
-    def create_server(address: tuple[str, int], family: int = socket.AF_INET):
-        if family == socket.AF_INET6:
-            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
-        return original_create_server(address, family=family)
+def test_start_stops_a_running_one(machine: Machine):
+    machine.run()
 
-    original_create_server = socket.create_server
-    monkeypatch.setattr("socket.create_server", create_server)
-    tinyproxy.ensure_config(port, "example")
     tinyproxy.start()
-    assert tinyproxy.is_serving()
+
+    assert machine.signals == [(PID, signal.SIGTERM)]
+    assert machine.in_force == "example"
 
 
-def test_start_tells_what_the_program_said(programs: Programs, port: int):
-    programs.add("tinyproxy", "echo 'Syntax error on line 3' >&2; exit 70")
-    tinyproxy.ensure_config(port, "example")
-    with pytest.raises(RuntimeError, match="Syntax error on line 3"):
+def test_start_port_taken(machine: Machine):
+    tinyproxy.ensure_config(8000, "example")
+    (machine.proc / "net" / "tcp").write_text(LISTENING)
+
+    tinyproxy.start()
+
+    assert machine.commands == []
+    assert 1 <= machine.seconds < 1.1
+
+
+def test_start_waits_for_the_port(machine: Machine, monkeypatch: pytest.MonkeyPatch):
+    def sleep(seconds: float):
+        machine.sleep(0.5)
+        (machine.proc / "net" / "tcp").write_text("")
+
+    monkeypatch.setattr("time.sleep", sleep)
+    tinyproxy.ensure_config(8000, "example")
+    (machine.proc / "net" / "tcp").write_text(LISTENING)
+
+    tinyproxy.start()
+
+    assert machine.in_force == "example"
+
+
+def test_start_fails(machine: Machine):
+    machine.outputs["prlimit"] = subprocess.CalledProcessError(70, "tinyproxy", "", "Syntax error")
+    tinyproxy.ensure_config(8000, "example")
+
+    with pytest.raises(RuntimeError, match="Syntax error"):
         tinyproxy.start()
 
 
-def test_start_leaves_nothing_that_does_not_serve(
-    programs: Programs, processes: Processes, port: int
-):
-    programs.add("tinyproxy")
-    processes.add()
-    tinyproxy.ensure_config(port, "example")
-    with pytest.raises(RuntimeError, match="does not answer: see journalctl"):
+def test_start_without_answer(machine: Machine):
+    machine.starts = False
+    machine.outputs["prlimit"] = ""
+    tinyproxy.ensure_config(8000, "example")
+
+    with pytest.raises(RuntimeError, match=r"doesn't answer: see journalctl -t tinyproxy"):
         tinyproxy.start()
-    assert processes.signals == [(PID, signal.SIGTERM)]
+
+    assert 10 <= machine.seconds < 10.1
 
 
-def test_stop(processes: Processes):
-    processes.add()
+def test_start_ends_what_does_not_answer(machine: Machine, monkeypatch: pytest.MonkeyPatch):
+    machine.run()
+    machine.ended_by = {signal.SIGKILL}
+    monkeypatch.setattr("socket.create_connection", lambda address, timeout: 1 / 0)
+    monkeypatch.setattr("tinyproxy.is_serving", lambda: False)
+
+    with pytest.raises(RuntimeError, match="doesn't answer"):
+        tinyproxy.start()
+
+    assert machine.signals[-1] == (PID + 1, signal.SIGKILL)
+
+
+def test_stop(machine: Machine):
+    machine.run()
+
     tinyproxy.stop()
-    assert processes.signals == [(PID, signal.SIGTERM)]
+
+    assert machine.signals == [(PID, signal.SIGTERM)]
+    assert machine.commands == []
 
 
-def test_stop_ends_all_of_them_and_no_other(processes: Processes):
-    processes.add(11)
-    processes.add(12)
-    processes.add(13, program="/usr/bin/sleep")
+@pytest.mark.usefixtures("systemd")
+def test_stop_service(machine: Machine):
     tinyproxy.stop()
-    assert sorted(processes.signals) == [(11, signal.SIGTERM), (12, signal.SIGTERM)]
+
+    assert machine.commands == ["systemctl stop juju-tinyproxy.service*"]
+    assert machine.signals == []
 
 
-def test_stop_when_nothing_runs(processes: Processes):
+def test_stop_several(machine: Machine):
+    machine.add(11)
+    machine.add(12)
+    machine.add(13, name="sleep")
+
     tinyproxy.stop()
-    assert processes.signals == []
+
+    assert sorted(machine.signals) == [(11, signal.SIGTERM), (12, signal.SIGTERM)]
 
 
-def test_stop_when_it_ends_by_itself(processes: Processes, monkeypatch: pytest.MonkeyPatch):
-    def kill(pid: int, signal_number: int):
-        processes.kill(pid, signal_number)
+def test_stop_ended_meanwhile(machine: Machine, monkeypatch: pytest.MonkeyPatch):
+    def kill(pid: int, number: int):
+        machine.kill(pid, number)
         raise ProcessLookupError
 
     monkeypatch.setattr("os.kill", kill)
-    processes.add()
+    machine.run()
+
     tinyproxy.stop()
 
 
-def test_stop_kills_what_does_not_end(processes: Processes):
-    processes.ended_by = {signal.SIGKILL}
-    processes.add()
+def test_stop_by_force(machine: Machine):
+    machine.run()
+    machine.ended_by = {signal.SIGKILL}
+
     tinyproxy.stop()
-    assert processes.signals == [(PID, signal.SIGTERM), (PID, signal.SIGKILL)]
+
+    assert {number for _, number in machine.signals[:-1]} == {signal.SIGTERM}
+    assert machine.signals[-1] == (PID, signal.SIGKILL)
+    assert 2 <= machine.seconds < 2.1
 
 
-def test_stop_tells_when_nothing_helps(processes: Processes):
-    processes.ended_by = set()
-    processes.add()
-    with pytest.raises(RuntimeError, match="does not end"):
+def test_stop_without_effect(machine: Machine):
+    machine.run()
+    machine.ended_by = set()
+
+    with pytest.raises(RuntimeError, match="doesn't end"):
         tinyproxy.stop()
 
 
 @pytest.fixture
-def installed_package(programs: Programs):
-    """Let dpkg list the package as installed, until APT removes it."""
-    columns = "ii tinyproxy-bin 1.11.1-3 amd64 HTTP proxy"
-    programs.add("apt-get")
-    programs.add("dpkg", f"[ $1 = -l ] && printf '1\\n2\\n3\\n4\\n5\\n{columns}\\n' || echo amd64")
+def removed(machine: Machine, monkeypatch: pytest.MonkeyPatch):
+    """Return the packages that APT was asked to remove."""
+    packages: list[str] = []
+    monkeypatch.setattr(apt, "remove_package", packages.append)
+    return packages
 
 
-@pytest.mark.usefixtures("installed_package")
-def test_uninstall(programs: Programs, config_file: pathlib.Path, pid_file: pathlib.Path):
+def test_uninstall(machine: Machine, removed: list[str]):
     tinyproxy.ensure_config(8000, "example")
-    pid_file.touch()
+    machine.pid_file.touch()
+
     tinyproxy.uninstall()
-    assert programs.commands()[-1].startswith("apt-get -y remove tinyproxy-bin")
-    assert not config_file.parent.exists()
-    assert not pid_file.exists()
+
+    assert removed == ["tinyproxy-bin"]
+    assert not machine.config.parent.exists()
+    assert not machine.pid_file.exists()
 
 
-@pytest.mark.usefixtures("installed_package")
-def test_uninstall_leaves_the_files_of_others(config_file: pathlib.Path):
+@pytest.mark.usefixtures("removed")
+def test_uninstall_leaves_other_files(machine: Machine):
     tinyproxy.ensure_config(8000, "example")
-    other = config_file.with_name("other.conf")
+    other = machine.config.with_name("other.conf")
     other.touch()
+
     tinyproxy.uninstall()
-    assert not config_file.exists()
-    assert other.exists()
+
+    assert list(machine.config.parent.iterdir()) == [other]
 
 
-def test_uninstall_when_there_is_nothing(programs: Programs, config_file: pathlib.Path):
-    programs.add("dpkg", "[ $1 = -l ] && exit 1 || echo amd64")
+def test_uninstall_nothing(removed: list[str]):
     tinyproxy.uninstall()
-    assert not config_file.parent.exists()
+
+    assert removed == ["tinyproxy-bin"]
+
+
+@pytest.mark.usefixtures("apt_locked")
+def test_uninstall_waits_for_the_lock(machine: Machine, removed: list[str]):
+    tinyproxy.uninstall()
+
+    assert machine.seconds >= 300
+
+
+def test_uninstall_fails(machine: Machine, monkeypatch: pytest.MonkeyPatch):
+    def remove_package(name: str):
+        raise apt.PackageError("E: dpkg was interrupted")
+
+    monkeypatch.setattr(apt, "remove_package", remove_package)
+    tinyproxy.ensure_config(8000, "example")
+
+    with pytest.raises(apt.PackageError, match="dpkg was interrupted"), contextlib.ExitStack():
+        tinyproxy.uninstall()
+
+    assert machine.config.exists()
