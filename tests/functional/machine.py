@@ -13,7 +13,9 @@ import socket
 import subprocess
 import threading
 import time
+import unittest.mock
 
+import ops
 from ops import testing
 
 import charm
@@ -26,6 +28,8 @@ def refusal() -> str:
         return "This needs Debian or Ubuntu."
     if os.geteuid() != 0:
         return "This needs root, to install tinyproxy and to write its files."
+    if running := tinyproxies():
+        return f"tinyproxy runs here already, as process {running[0]}, and this would end it."
     if shutil.which("tinyproxy"):
         return "tinyproxy is installed here already, and this would remove it."
     for path in (tinyproxy.CONFIG_FILE.parent, tinyproxy.PID_FILE):
@@ -39,20 +43,32 @@ def refusal() -> str:
 
 
 def tinyproxies() -> list[int]:
-    """Return the numbers of the processes on this machine that are a tinyproxy, ours or not."""
-    pids: list[int] = []
-    for exe in pathlib.Path("/proc").glob("[0-9]*/exe"):
+    """Return the numbers of the processes that are a tinyproxy, other than in a container."""
+    parents: dict[int, int] = {}
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if "/usr/bin/tinyproxy" in os.readlink(exe):
-                pids.append(int(exe.parent.name))
-    return pids
+            here = (process / "ns" / "pid").samefile("/proc/self/ns/pid")
+            if here and "/usr/bin/tinyproxy" in os.readlink(process / "exe"):
+                stat = (process / "stat").read_text().rpartition(")")[2]
+                parents[int(process.name)] = int(stat.split()[1])
+    # While it becomes a daemon, tinyproxy forks, and its parent is about to end.
+    return [pid for pid in parents if pid not in parents.values()]
+
+
+def has_systemd() -> bool:
+    """Return whether systemd runs on this machine."""
+    return pathlib.Path("/run/systemd/system").is_dir()
 
 
 def kill_tinyproxies() -> None:
-    """Kill every tinyproxy. There was none before this began, so all of them are its own."""
+    """Kill what this has started, as at a reboot, and wait for the end."""
+    if has_systemd():
+        subprocess.run(["systemctl", "stop", "juju-tinyproxy.service*"], check=True)
     for pid in tinyproxies():
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+    if not wait_until(lambda: not tinyproxies() and not is_open(charm.PORT), seconds=10):
+        raise TimeoutError("tinyproxy doesn't end.")
 
 
 def remove_files() -> None:
@@ -95,14 +111,15 @@ def wait_until(condition: collections.abc.Callable[[], bool], seconds: float = 5
     return True
 
 
+def is_open(port: int) -> bool:
+    """Return whether a program on this machine listens on a port."""
+    with socket.socket() as client:
+        return not client.connect_ex(("127.0.0.1", port))
+
+
 def wait_for_port(port: int) -> None:
     """Wait until a program on this machine listens on a port."""
-
-    def is_open() -> bool:
-        with socket.socket() as client:
-            return not client.connect_ex(("127.0.0.1", port))
-
-    if not wait_until(is_open):
+    if not wait_until(lambda: is_open(port), seconds=20):
         raise TimeoutError(f"Nobody listens on port {port}.")
 
 
@@ -121,6 +138,7 @@ class Upstream:
     def __init__(self) -> None:
         upstream = self
         self.requests: list[str] = []
+        self.via: list[str | None] = []
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:  # The name is http.server's.
@@ -132,6 +150,7 @@ class Upstream:
 
             def log_message(self, format: str, *args: object) -> None:
                 upstream.requests.append(self.requestline)
+                upstream.via.append(self.headers["Via"])
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}/"
@@ -148,16 +167,36 @@ class Upstream:
 class Unit:
     """A unit of the charm, with nothing simulated but Juju."""
 
-    def __init__(self) -> None:
+    def __init__(self, neighbour: "Unit | None" = None) -> None:
         self.context = testing.Context(charm.TinyproxyCharm)
         self.state = testing.State()
+        self.neighbour = neighbour  # Another unit on the machine, which can have the port.
 
     def config(self, **config: str) -> None:
         """Set the options, those not named to their defaults."""
-        self.state = dataclasses.replace(self.state, config=config)
+        self.state = dataclasses.replace(self.state, config={**config})
 
     def run(self, event: str) -> str:
         """Run the charm for an event, and return the unit's status and message after it."""
-        self.state = self.context.run(getattr(self.context.on, event)(), self.state)
+        on = getattr(self.context.on, event.replace("-", "_"))
+        with self._juju():
+            self.state = self.context.run(on(), self.state)
         status = self.state.unit_status
         return f"{status.name}: {status.message}" if status.message else status.name
+
+    @contextlib.contextmanager
+    def _juju(self) -> collections.abc.Generator[None]:
+        """Let Juju refuse the port that another unit on the machine has."""
+
+        def open_port(unit: ops.Unit, protocol: str, port: int) -> None:
+            # These are the words of Juju 4.0.14.
+            raise ops.ModelError(
+                f'ERROR cannot open {port}/{protocol} (unit "second/0"): port range conflicts'
+                f' with {port}/{protocol} (unit "tinyproxy/0")'
+            )
+
+        if self.neighbour and testing.TCPPort(charm.PORT) in self.neighbour.state.opened_ports:
+            with unittest.mock.patch.object(ops.Unit, "open_port", open_port):
+                yield
+        else:
+            yield

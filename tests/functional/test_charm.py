@@ -2,15 +2,20 @@
 
 import collections.abc
 import contextlib
+import dataclasses
 import fcntl
+import hashlib
 import os
 import pathlib
 import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 
+import asking
+import life
 import machine
 import pytest
 import slugs
@@ -34,32 +39,16 @@ def serves(slug: str) -> bool:
 
 
 def test_life_of_a_unit(new_unit: machine.Unit):
-    unit = new_unit
-    assert unit.run("install") == "maintenance: Waiting for tinyproxy to start"
-    assert unit.state.workload_version == tinyproxy.get_version()
-    assert unit.run("config_changed") == "active"
-    assert unit.run("start") == "active"
-    assert unit.state.opened_ports == {testing.TCPPort(8000)}
-    assert serves("example")
-
-    unit.config(slug="foo")
-    assert unit.run("config_changed") == "active"
-    assert serves("foo")
-
-    unit.config(slug="foo/bar")
-    assert unit.run("config_changed") == (
-        "blocked: Invalid slug: 'foo/bar'. Slug must match the regex [a-z0-9-]+"
-    )
-    assert serves("foo")
-
-    unit.config()
-    assert unit.run("config_changed") == "active"
-    assert serves("example")
-
-    unit.run("stop")
-    assert unit.state.opened_ports == set()
-    assert machine.tinyproxies() == []
-    unit.run("remove")
+    for step in life.LIFE:
+        new_unit.config(slug=step.slug)
+        assert new_unit.run(step.event) == step.status
+        if step.served:
+            assert new_unit.state.opened_ports == {testing.TCPPort(8000)}
+            assert serves(step.served)
+        else:
+            assert new_unit.state.opened_ports == set()
+            assert machine.tinyproxies() == []
+    assert new_unit.state.workload_version
     assert machine.refusal() == ""
 
 
@@ -184,6 +173,26 @@ def test_reboot(serving_unit: machine.Unit):
     assert serves("example")
 
 
+@pytest.mark.parametrize("event", EVENTS)
+def test_reboot_while_the_slug_is_invalid(serving_unit: machine.Unit, event: str):
+    serving_unit.config(slug="foo/bar")
+    assert serving_unit.run("config_changed") == life.INVALID_SLUG
+    machine.kill_tinyproxies()
+    tinyproxy.PID_FILE.unlink()
+    assert serving_unit.run(event) == life.INVALID_SLUG
+    assert serves("example")
+
+
+@pytest.mark.parametrize("content", ["\n", "word\n", "Port\n", "Port 99999\nReversePath x\n"])
+def test_invalid_slug_with_a_damaged_config_file(unit: machine.Unit, content: str):
+    tinyproxy.CONFIG_FILE.parent.mkdir()
+    tinyproxy.CONFIG_FILE.write_text(content)
+    unit.config(slug="foo/bar")
+    for event in EVENTS:
+        assert unit.run(event) == life.INVALID_SLUG
+    assert machine.tinyproxies() == []
+
+
 @pytest.fixture(params=["IPv4", "IPv6", "both", "loopback"])
 def free_port(request: pytest.FixtureRequest):
     """Let another program listen on our port, and return a function that ends this."""
@@ -243,26 +252,37 @@ def test_program_with_the_command_line_of_tinyproxy_is_left_alone(unit: machine.
 
 @pytest.fixture
 def container(tmp_path: pathlib.Path, unit: machine.Unit):
-    """Run our own command where / is another folder, as in a container; return its number."""
+    """Run our own command in a container, and return the number of its process."""
     script = f"""
         mkdir -p bin lib lib64 usr .{tinyproxy.CONFIG_FILE.parent}
         echo 'Port 8001' > .{tinyproxy.CONFIG_FILE}
         for folder in bin lib lib64 usr; do mount --bind /$folder $folder; done
-        exec chroot . tinyproxy -c {tinyproxy.CONFIG_FILE}
+        exec chroot . tinyproxy -d -c {tinyproxy.CONFIG_FILE}
     """
-    subprocess.run(["unshare", "--mount", "sh", "-ec", script], check=True, cwd=tmp_path)
-    machine.wait_for_port(8001)
-    [pid] = machine.tinyproxies()
-    yield pid
-    assert pid in machine.tinyproxies()
+    command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-ec", script]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
+        try:
+            machine.wait_for_port(8001)
+            [pid] = (
+                pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")
+                .read_text()
+                .split()
+            )
+            yield int(pid)
+            assert process.poll() is None
+        finally:
+            process.kill()
 
 
 def test_tinyproxy_in_a_container_is_left_alone(unit: machine.Unit, container: int):
     assert not tinyproxy.is_running()
     assert unit.run("start") == "active"
     assert serves("example")
+    assert container not in machine.tinyproxies()
+    machine.kill_tinyproxies()
+    assert unit.run("update_status") == "active"
     unit.run("stop")
-    assert machine.tinyproxies() == [container]
+    assert machine.tinyproxies() == []
 
 
 def test_hook_killed_before_the_signal(serving_unit: machine.Unit):
@@ -400,13 +420,27 @@ def test_package_removed_by_hand(serving_unit: machine.Unit):
     assert machine.refusal() == ""
 
 
-def test_package_upgraded_by_hand(serving_unit: machine.Unit):
-    [pid] = machine.tinyproxies()
+def reinstall() -> None:
+    """Install the package again, as an upgrade would."""
     command = ["apt-get", "install", "--reinstall", "--yes", "tinyproxy-bin"]
     subprocess.run(command, check=True, capture_output=True)
-    serving_unit.config(slug="foo")
-    assert serving_unit.run("config_changed") == "active"
-    assert serves("foo")
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_upgraded_package_takes_effect(serving_unit: machine.Unit, event: str):
+    [pid] = machine.tinyproxies()
+    reinstall()
+    assert os.readlink(f"/proc/{pid}/exe").endswith("(deleted)")
+    serving_unit.state = dataclasses.replace(serving_unit.state, workload_version="old")
+    with asking.Client("/example") as client:
+        assert serving_unit.run(event) == "active"
+    assert serving_unit.state.workload_version == tinyproxy.get_version()
+    [pid] = machine.tinyproxies()
+    assert os.readlink(f"/proc/{pid}/exe") == "/usr/bin/tinyproxy"
+    assert serves("example")
+    print(f"{client.outage() * 1000:.0f} ms without an answer")
+    assert client.outage() < 1
+    serving_unit.run(event)
     assert machine.tinyproxies() == [pid]
 
 
@@ -426,11 +460,14 @@ def archive(sources: str, folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @contextlib.contextmanager
-def apt_lock(path: str):
-    """Hold a lock of APT or dpkg, as another process that uses them would."""
-    with open(path, "w") as lock:
+def apt_lock(path: str, seconds: float):
+    """Hold a lock of APT for a time, as another process that uses APT would."""
+    with open(path, "a") as lock:
         fcntl.lockf(lock, fcntl.LOCK_EX)
+        timer = threading.Timer(seconds, fcntl.lockf, (lock, fcntl.LOCK_UN))
+        timer.start()
         yield
+        timer.join()
 
 
 def fail_to_install(unit: machine.Unit) -> str:
@@ -451,14 +488,176 @@ def test_install_fails_and_succeeds_the_next_time(
     vacant = tmp_path / "vacant"
     vacant.mkdir()
     with archive("", vacant, monkeypatch):
-        assert "No packages found" in fail_to_install(new_unit)
-
-    with apt_lock("/var/lib/apt/lists/lock"):
-        assert "It is held by process" in fail_to_install(new_unit)
-
-    with apt_lock("/var/lib/dpkg/lock-frontend"):
-        assert "It is held by process" in fail_to_install(new_unit)
+        assert "Unable to locate package tinyproxy-bin" in fail_to_install(new_unit)
 
     assert not tinyproxy.is_installed()
     new_unit.run("install")
     assert new_unit.state.workload_version == tinyproxy.get_version()
+
+
+@pytest.mark.parametrize("event", ["install", "remove"])
+@pytest.mark.parametrize("lock", ["/var/lib/apt/lists/lock", "/var/lib/dpkg/lock-frontend"])
+def test_lock_of_apt_is_waited_for(
+    unit: machine.Unit, lock: str, event: str, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level("INFO", logger="tinyproxy")
+    begin = time.monotonic()
+    with apt_lock(lock, seconds=2):
+        unit.run(event)
+    assert time.monotonic() - begin >= 2
+    wait = f"Waiting until another process releases {lock}"
+    assert testing.MaintenanceStatus(wait) in unit.context.unit_status_history
+    assert [record.message for record in caplog.records if record.name == "tinyproxy"] == [wait]
+    assert tinyproxy.is_installed() == (event == "install")
+
+
+@pytest.fixture
+def repository(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+    """Let APT find two versions of a stand-in for the package, and prefer the older one."""
+    stanzas = ""
+    for version in ("0.1", "9.9"):
+        program = tmp_path / version / "usr" / "bin" / "tinyproxy"
+        program.parent.mkdir(parents=True)
+        program.write_text(f"#!/bin/sh\necho tinyproxy {version}\n")
+        program.chmod(0o755)
+        control = f"Package: tinyproxy-bin\nVersion: {version}\nArchitecture: all\n"
+        control += "Maintainer: Nobody <nobody@example.com>\nDescription: stand-in\n"
+        (tmp_path / version / "DEBIAN").mkdir()
+        (tmp_path / version / "DEBIAN" / "control").write_text(control)
+        deb = tmp_path / f"{version}.deb"
+        command = ["dpkg-deb", "--build", str(tmp_path / version), str(deb)]
+        subprocess.run(command, check=True, capture_output=True)
+        digest = hashlib.sha256(deb.read_bytes()).hexdigest()
+        stanzas += (
+            f"{control}Filename: ./{deb.name}\nSize: {deb.stat().st_size}\nSHA256: {digest}\n\n"
+        )
+    (tmp_path / "Packages").write_text(stanzas)
+    preferences = tmp_path / "preferences"
+    with archive(f"deb [trusted=yes] file:{tmp_path} ./\n", tmp_path, monkeypatch):
+        with (tmp_path / "apt.conf").open("a") as file:
+            file.write(f'Dir::Etc::preferences "{preferences}";\nAPT::Sandbox::User "root";\n')
+        preferences.write_text("Package: tinyproxy-bin\nPin: version 0.1\nPin-Priority: 900\n")
+        yield preferences
+        machine.clean()
+
+
+def test_install_takes_the_version_that_apt_prefers(
+    new_unit: machine.Unit, repository: pathlib.Path
+):
+    new_unit.run("install")
+    assert new_unit.state.workload_version == "0.1"
+    repository.unlink()
+    new_unit.run("install")
+    assert new_unit.state.workload_version == "9.9"
+
+
+@pytest.fixture
+def second_unit(serving_unit: machine.Unit):
+    """Return a second unit on the machine of a unit that serves."""
+    return machine.Unit(neighbour=serving_unit)
+
+
+OTHER_UNIT = "blocked: Port 8000 is taken by another unit on this machine"
+
+
+def test_second_unit_on_the_machine(serving_unit: machine.Unit, second_unit: machine.Unit):
+    before = (tinyproxy.CONFIG_FILE.read_text(), machine.tinyproxies())
+    second_unit.config(slug="foo")
+    for event in ("install", "leader_elected", *EVENTS, "upgrade_charm", "stop", "remove"):
+        assert second_unit.run(event) == OTHER_UNIT
+        assert second_unit.state.opened_ports == set()
+        assert (tinyproxy.CONFIG_FILE.read_text(), machine.tinyproxies()) == before
+    assert tinyproxy.is_installed()
+    assert serving_unit.run("update_status") == "active"
+    assert serves("example")
+
+
+def test_second_unit_takes_over(serving_unit: machine.Unit, second_unit: machine.Unit):
+    second_unit.config(slug="foo")
+    assert second_unit.run("update_status") == OTHER_UNIT
+    serving_unit.run("stop")
+    serving_unit.run("remove")
+    assert not tinyproxy.is_installed()
+    assert second_unit.run("update_status") == "active"
+    assert second_unit.state.workload_version == tinyproxy.get_version()
+    assert serves("foo")
+
+
+def test_second_unit_takes_over_between_stop_and_remove(
+    serving_unit: machine.Unit, second_unit: machine.Unit
+):
+    serving_unit.neighbour = second_unit
+    serving_unit.run("stop")
+    assert second_unit.run("update_status") == "active"
+    assert serving_unit.run("remove") == OTHER_UNIT
+    assert second_unit.run("update_status") == "active"
+    assert serves("example")
+
+
+PROXY_PORT = 8002
+
+
+@pytest.fixture
+def proxy(tmp_path: pathlib.Path, unit: machine.Unit, monkeypatch: pytest.MonkeyPatch):
+    """Run a real proxy that wants a password, and return a URL for it, with the password."""
+    config = tmp_path / "proxy.conf"
+    config.write_text(f"Port {PROXY_PORT}\nBasicAuth user secret\nDisableViaHeader No\n")
+    with stranger("tinyproxy", "-d", "-c", str(config)):
+        machine.wait_for_port(PROXY_PORT)
+        yield f"http://user:secret@127.0.0.1:{PROXY_PORT}"
+
+
+def test_model_proxy(
+    unit: machine.Unit,
+    proxy: str,
+    upstream: machine.Upstream,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    caplog.set_level("DEBUG")
+
+    def proxies() -> int:
+        """Return how many proxies a request passes on its way to the upstream."""
+        upstream.via.clear()
+        assert machine.get("/example/") == 200
+        return (upstream.via[0] or "").count("tinyproxy")
+
+    assert unit.run("start") == "active"
+    assert proxies() == 1
+
+    monkeypatch.setenv("JUJU_CHARM_HTTP_PROXY", proxy)
+    assert unit.run("update_status") == "active"
+    assert proxies() == 2
+
+    monkeypatch.setenv("JUJU_CHARM_NO_PROXY", "localhost,127.0.0.1")
+    assert unit.run("update_status") == "active"
+    assert proxies() == 1
+
+    monkeypatch.delenv("JUJU_CHARM_NO_PROXY")
+    assert unit.run("update_status") == "active"
+    assert proxies() == 2
+
+    monkeypatch.setenv("JUJU_CHARM_HTTP_PROXY", proxy.replace("http:", "https:"))
+    assert unit.run("update_status") == (
+        "blocked: Invalid juju-http-proxy: use http://HOST:PORT or http://USER:PASSWORD@HOST:PORT"
+    )
+    assert proxies() == 2
+
+    monkeypatch.delenv("JUJU_CHARM_HTTP_PROXY")
+    assert unit.run("update_status") == "active"
+    assert proxies() == 1
+    assert "secret" not in caplog.text
+
+
+def test_model_proxy_password_is_private(
+    unit: machine.Unit, proxy: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("JUJU_CHARM_HTTP_PROXY", proxy)
+    assert unit.run("start") == "active"
+    assert "secret" in tinyproxy.CONFIG_FILE.read_text()
+    command = ["setpriv", "--reuid=daemon", "--regid=daemon", "--clear-groups", "cat"]
+    result = subprocess.run([*command, tinyproxy.CONFIG_FILE], capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (1, "")
+    unit.config(slug="foo")
+    assert unit.run("config_changed") == "active"
+    assert machine.get("/foo/") == 200
