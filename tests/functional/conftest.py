@@ -1,6 +1,10 @@
 """Fixtures of the functional tests: a machine that is left as it was found, and what is on it."""
 
+import pathlib
+
 import machine as the_machine
+import packed as the_package
+import packed_unit
 import pytest
 
 import tinyproxy
@@ -52,3 +56,20 @@ def serving_unit(unit: the_machine.Unit):
     """Return a unit that serves the default slug."""
     assert unit.run("start") == "active"
     return unit
+
+
+@pytest.fixture(scope="session")
+def charm_path():
+    """Return the path of the packed charm."""
+    try:
+        return the_package.find()
+    except FileNotFoundError as e:
+        pytest.skip(str(e))
+
+
+@pytest.fixture
+def packed(charm_path: pathlib.Path, tmp_path: pathlib.Path):
+    """Return a unit of the packed charm, on a machine without tinyproxy."""
+    the_machine.clean()
+    yield packed_unit.PackedUnit(charm_path, tmp_path)
+    the_machine.clean()

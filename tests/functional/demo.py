@@ -6,6 +6,7 @@ import time
 import urllib.error
 import urllib.request
 
+import life
 import machine
 
 import tinyproxy
@@ -15,7 +16,6 @@ BOLD, DIM, GREEN, RED, PLAIN = (
     if sys.stdout.isatty()
     else ("", "", "", "", "")
 )
-INVALID_SLUG = "blocked: Invalid slug: 'foo/bar'. Slug must match the regex [a-z0-9-]+"
 
 
 class Demo:
@@ -28,15 +28,9 @@ class Demo:
     def event(self, name: str, expected: str) -> None:
         """Run the charm for an event, and show the status after it and the time it took."""
         begin = time.perf_counter()
-        status = self.unit.run(name.replace("-", "_"))
+        status = self.unit.run(name)
         milliseconds = (time.perf_counter() - begin) * 1000
         self._show(f"{BOLD}{name:<16}{PLAIN}{milliseconds:>6.0f} ms  ", status, expected)
-
-    def config(self, slug: str, expected: str) -> None:
-        """Change the option as an operator would, and run the charm for that."""
-        print(f"\n{DIM}$ juju config tinyproxy slug={slug}{PLAIN}")
-        self.unit.config(slug=slug)
-        self.event("config-changed", expected)
 
     def request(self, slug: str, expected: int) -> None:
         """Send a request to the proxy, and show the answer."""
@@ -85,32 +79,18 @@ def is_reachable(url: str) -> bool:
 
 
 def play(demo: Demo) -> None:
-    """Play the life of a unit from install to remove."""
-    print(f"\n{DIM}$ juju deploy ./tinyproxy_amd64.charm{PLAIN}")
-    demo.event("install", "maintenance: Waiting for tinyproxy to start")
-    demo.event("config-changed", "active")
-    demo.event("start", "active")
-    demo.request("example", 200)
-    demo.request("foo", 400)
-
-    demo.config("foo", "active")
-    demo.request("foo", 200)
-    demo.request("example", 400)
-
-    demo.config("foo/bar", INVALID_SLUG)
-    demo.request("foo", 200)
-
-    demo.config("example", "active")
-    demo.request("example", 200)
-
-    print(f"\n{DIM}$ juju exec --unit tinyproxy/0 'kill -KILL $(pidof tinyproxy)'{PLAIN}")
-    machine.kill_tinyproxies()
-    demo.event("update-status", "active")
-    demo.request("example", 200)
-
-    print(f"\n{DIM}$ juju remove-application tinyproxy{PLAIN}")
-    demo.event("stop", "maintenance: Waiting for tinyproxy to start")
-    demo.event("remove", "maintenance: Waiting for tinyproxy to be installed")
+    """Play the life of a unit, and let tinyproxy end before update-status."""
+    for step in life.LIFE:
+        if step.event == "update-status":
+            print(f"\n{DIM}$ juju exec --unit tinyproxy/0 'kill -KILL $(pidof tinyproxy)'{PLAIN}")
+            machine.kill_tinyproxies()
+        if step.command:
+            print(f"\n{DIM}$ {step.command}{PLAIN}")
+        demo.unit.config(slug=step.slug)
+        demo.event(step.event, step.status)
+        if step.served:
+            demo.request(step.served, 200)
+            demo.request("example" if step.served == "foo" else "foo", 400)
 
 
 def main() -> int:

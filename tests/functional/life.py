@@ -1,4 +1,4 @@
-"""The life of a unit: what an operator does, what the unit's status is then, and what it serves."""
+"""The life of a unit: what an operator does, what the status is then, and what is served."""
 
 import dataclasses
 

@@ -442,7 +442,7 @@ def test_update_status_outdated(context: Context, tinyproxy_outdated: MockTinypr
 
 
 def test_update_status_full(context: Context, tinyproxy_full: MockTinyproxy):
-    """The update-status event leaves a full tinyproxy alone, and the status says that it's full."""
+    """The update-status event leaves a full tinyproxy alone, and the status tells."""
     state_out = context.run(context.on.update_status(), testing.State())
 
     assert tinyproxy_full.calls == []
