@@ -30,8 +30,9 @@ def agent(packed: PackedUnit):
     environment = packed.environment("config-changed")
     options = [f"--setenv={name}={value}" for name, value in environment.items()]
     script = "./dispatch && touch settled && exec sleep infinity"
-    command = ["systemd-run", "--quiet", f"--unit={AGENT}", f"--working-directory={packed.charm}"]
-    subprocess.run([*command, *options, "sh", "-c", script], check=True)
+    options += [f"--working-directory={packed.charm}", "--property=StartLimitIntervalSec=0"]
+    command = ["systemd-run", "--quiet", f"--unit={AGENT}", *options, "sh", "-c", script]
+    subprocess.run(command, check=True)
     settled = packed.charm / "settled"
     assert machine.wait_until(settled.exists, seconds=10)
     settled.unlink()
