@@ -339,35 +339,6 @@ def measure_package() -> None:
         )
 
 
-@contextlib.contextmanager
-def debian_packages(*names: str) -> collections.abc.Generator[None]:
-    """Have packages installed, without starting their services; remove afterwards what came."""
-
-    def installed() -> set[str]:
-        command = ["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package}\n"]
-        lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        return {line.split()[1] for line in lines.splitlines() if line.startswith("installed")}
-
-    def apt_get(*arguments: str) -> None:
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        command = ["apt-get", "--yes", *arguments]
-        subprocess.run(command, check=True, capture_output=True, env=environment)
-
-    before = installed()
-    policy = pathlib.Path("/usr/sbin/policy-rc.d")
-    if not set(names) <= before:
-        # https://people.debian.org/~hmh/invokerc.d-policyrc.d-specification.txt
-        policy.write_text("#!/bin/sh\nexit 101\n")
-        policy.chmod(0o755)
-    try:
-        apt_get("install", *names)
-        yield
-    finally:
-        policy.unlink(missing_ok=True)
-        if added := installed() - before:
-            apt_get("purge", *added)
-
-
 def main() -> None:
     """Run all the measurements, and print them."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -379,7 +350,7 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory() as name,
         machine.cleaning(),
-        debian_packages("nginx-light", "time", "wrk"),
+        machine.debian_packages("nginx-light", "time", "wrk"),
     ):
         folder = pathlib.Path(name)
         tinyproxy.install()

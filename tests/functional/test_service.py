@@ -63,7 +63,7 @@ def test_agent_restarts_under_a_client(agent: pathlib.Path):
     "number", [signal.SIGSEGV, signal.SIGKILL, signal.SIGABRT, signal.SIGTERM]
 )
 def test_crash_heals_without_a_hook(serving_unit: machine.Unit, number: signal.Signals):
-    for _ in range(10):
+    for _ in range(5):
         [pid] = machine.tinyproxies()
         with asking.Client("/example") as client:
             os.kill(pid, number)
@@ -75,10 +75,10 @@ def test_crash_heals_without_a_hook(serving_unit: machine.Unit, number: signal.S
 
 @pytest.mark.parametrize("event", ["config_changed", "update_status"])
 def test_hook_at_every_moment_of_a_restart(serving_unit: machine.Unit, event: str):
-    for i in range(60):
+    for i in range(40):
         [pid] = machine.tinyproxies()
         os.kill(pid, signal.SIGKILL)
-        time.sleep(i / 60 * 0.4)  # systemd starts it again after 0.2 seconds.
+        time.sleep(i / 40 * 0.4)  # systemd starts it again after 0.2 seconds.
         serving_unit.config(slug=f"slug-{i}")
         assert serving_unit.run(event) == "active"
         assert machine.get(f"/slug-{i}/") == 200
@@ -123,15 +123,3 @@ def test_taken_port_leaves_no_service_behind(unit: machine.Unit):
         assert state.stdout == "inactive\n"
         process.kill()
     assert unit.run("update_status") == "active"
-
-
-def test_1500_reloads_under_load(serving_unit: machine.Unit):
-    load = pathlib.Path(__file__).with_name("load.py")
-    with subprocess.Popen(["python3", str(load), "8"], env={**os.environ}) as process:
-        with asking.Client("/slug") as client:
-            for i in range(1500):
-                serving_unit.config(slug="slug" if i % 2 else "example")
-                assert serving_unit.run("config_changed") == "active"
-        process.kill()
-    print(f"{client.outage() * 1000:.0f} ms without an answer")
-    assert client.outage() < 1

@@ -1,0 +1,37 @@
+"""A unit on a machine of its own: run this in namespaces, and send it events, a line each.
+
+Each answer is a line of JSON: the unit's status, and what it published for load balancers.
+"""
+
+import dataclasses
+import json
+import os
+import signal
+import sys
+
+import machine
+from ops import testing
+
+import tinyproxy
+
+
+def main() -> None:
+    """Answer the events that come from standard input, until it ends."""
+    relation = testing.Relation("website", id=1)
+    network = testing.Network("website", ingress_addresses=[sys.argv[1]])
+    unit = machine.Unit()
+    unit.state = dataclasses.replace(unit.state, relations={relation}, networks={network})
+    with machine.Upstream() as upstream:
+        tinyproxy.UPSTREAM_URL = upstream.url
+        for line in sys.stdin:
+            event = line.strip()
+            if event == "kill":
+                os.kill(int(tinyproxy.PID_FILE.read_text()), signal.SIGKILL)
+                status = "killed"
+            else:
+                status = unit.run(event)
+            data = unit.state.get_relation(relation.id).local_unit_data
+            print(json.dumps([status, data, len(upstream.requests)]), flush=True)
+
+
+main()

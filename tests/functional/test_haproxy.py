@@ -1,0 +1,79 @@
+"""Several units behind a real HAProxy, under a client that asks without a pause."""
+
+import contextlib
+import pathlib
+import time
+
+import asking
+import balancing
+import machine
+import pytest
+
+import tinyproxy
+
+
+@pytest.fixture
+def units():
+    """Return two units that serve, each on a machine of its own."""
+    machine.clean()
+    with machine.debian_packages("haproxy", "iproute2"), contextlib.ExitStack() as stack:
+        tinyproxy.install()
+        units = [stack.enter_context(balancing.IsolatedUnit(number)) for number in (1, 2)]
+        for unit in units:
+            assert unit.run("start") == "active"
+        yield units
+    machine.clean()
+
+
+@pytest.fixture
+def haproxy(units: list[balancing.IsolatedUnit], tmp_path: pathlib.Path):
+    """Run HAProxy with the relation data of the units."""
+    haproxy = balancing.HAProxy(tmp_path)
+    haproxy.configure(units)
+    with haproxy.running():
+        yield haproxy
+
+
+def assert_both_are_used(units: list[balancing.IsolatedUnit]) -> None:
+    """Send requests, and look at how many reach the upstream of each unit."""
+    time.sleep(1)  # HAProxy needs two checks to use a unit again.
+    before = [(unit.run("update_status"), unit.requests)[1] for unit in units]
+    with asking.Client("/example/", port=balancing.PORT) as client:
+        time.sleep(1)
+    assert client.failed == 0
+    after = [(unit.run("update_status"), unit.requests)[1] for unit in units]
+    used = [now - then for then, now in zip(before, after, strict=True)]
+    print(f"requests to each unit: {used}")
+    assert min(used) > 0.3 * sum(used) > 10
+
+
+def test_no_request_fails(units: list[balancing.IsolatedUnit], haproxy: balancing.HAProxy):
+    assert [unit.published for unit in units] == [
+        {"hostname": "10.213.1.2", "port": "8000"},
+        {"hostname": "10.213.2.2", "port": "8000"},
+    ]
+    assert_both_are_used(units)
+
+    with asking.Client("/example/", pause=0, port=balancing.PORT) as client:
+        for unit in units:
+            for _ in range(5):
+                assert unit.run("kill") == "killed"
+                time.sleep(0.2)
+                assert unit.run("update_status") == "active"
+                time.sleep(1)
+
+            unit.run("stop")
+            assert unit.published == {}
+            haproxy.reload(units)
+            time.sleep(1)
+            assert unit.run("start") == "active"
+            haproxy.reload(units)
+            time.sleep(1)
+
+            unit.run("upgrade_charm")
+            assert unit.run("config_changed") == "active"
+    print(f"{len(client.answered) + client.failed} requests, {client.failed} failed")
+    assert client.failed == 0
+    assert len(client.answered) > 1000
+
+    assert_both_are_used(units)
