@@ -56,7 +56,7 @@ def test_no_request_fails(units: list[balancing.IsolatedUnit], haproxy: balancin
 
     with asking.Client("/example/", pause=0, port=balancing.PORT) as client:
         for unit in units:
-            for _ in range(5):
+            for _ in range(3):
                 assert unit.run("kill") == "killed"
                 time.sleep(0.2)
                 assert unit.run("update_status") == "active"
