@@ -23,6 +23,8 @@ import tempfile
 import time
 import zipfile
 
+import asking
+import balancing
 import machine
 import packed
 
@@ -35,10 +37,13 @@ CYCLES = 30  # Starts, changes and stops, each beside one by hand.
 ROUNDS = 3  # Runs of wrk, each configuration in turn.
 WRK_SECONDS = 5
 HOOK_TOOLS = {
+    "application-version-set": "",
+    "close-port": "",
     "config-get": """echo "{\\"slug\\": \\"$SLUG\\"}" """,
     "is-leader": "echo false",
     "juju-log": "",
     "open-port": "",
+    "relation-ids": "echo []",
     "status-set": "",
 }
 TUTORIAL_CONFIG = """\
@@ -140,6 +145,15 @@ def measure_hooks(folder: pathlib.Path) -> None:
         report(section, event, "CPU ms", [(base[1], our[1]) for base, our in pairs])
         pairs = [(floor.peak_mib(event, slug), ours.peak_mib(event, slug)) for slug in slugs[:9]]
         report(section, event, "peak MiB", pairs)
+    with other_processes(5000):
+        pairs = [
+            (
+                floor.milliseconds("update-status", "")[0],
+                ours.milliseconds("update-status", "example")[0],
+            )
+            for _ in range(PAIRS)
+        ]
+    report(section, "update-status, 5,000 processes", "wall ms", pairs)
     show_imports(floor, ours)
     show_calls(ours, folder / "profile")
 
@@ -177,6 +191,20 @@ def show_calls(ours: Hook, profile: pathlib.Path) -> None:
         ours_or_tool = file.parent == ours.charm.parent or file.parent.name == "hookcmds"
         if ours_or_tool and function.cumtime >= 0.001:
             print(f"  {file.name + ' ' + name:<50}{function.cumtime * 1000:>12.1f}")
+
+
+@contextlib.contextmanager
+def other_processes(number: int) -> collections.abc.Generator[None]:
+    """Have so many processes that do nothing."""
+    script = f"for i in $(seq {number}); do sleep 600 & done; echo; wait"
+    command = ["sh", "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process:
+        assert process.stdout
+        process.stdout.read(1)
+        try:
+            yield
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 # A handler beside the raw program
@@ -308,6 +336,49 @@ def measure_load(folder: pathlib.Path) -> None:
                     report(section, "wrk", unit, pairs)
 
 
+def measure_reloads() -> None:
+    """Print the longest time without an answer in 1,500 reloads, with eight more clients."""
+    unit = machine.Unit()
+    assert unit.run("start") == "active"
+    load = pathlib.Path(machine.__file__).with_name("load.py")
+    active = 0
+    with subprocess.Popen([sys.executable, str(load), "8"]) as process:
+        with asking.Client("/foo") as client:
+            for i in range(1500):
+                unit.config(slug="foo" if i % 2 else "bar")
+                active += unit.run("config_changed") == "active"
+        process.kill()
+    tinyproxy.stop()
+    print(f"\nOf 1,500 reloads with 8 clients, {active} end active")
+    print(f"  the longest time without an answer: {client.outage() * 1000:.0f} ms")
+
+
+# Several units
+
+
+def measure_units(folder: pathlib.Path) -> None:
+    """Compare units behind HAProxy with one unit that clients reach directly."""
+    section = "200 connections to units behind HAProxy, beside one unit"
+    with nginx(folder) as url, contextlib.ExitStack() as stack:
+        port = url.rstrip("/").rpartition(":")[2]
+        units: list[balancing.IsolatedUnit] = []
+        haproxy = balancing.HAProxy(folder)
+        for number in (1, 2, 3):
+            upstream = f"http://10.213.{number}.1:{port}/"
+            units.append(stack.enter_context(balancing.IsolatedUnit(number, upstream)))
+            assert units[-1].run("start") == "active"
+            haproxy.configure(units)
+            pairs: list[tuple[Result, Result]] = []
+            with haproxy.running():
+                time.sleep(1)
+                for _ in range(ROUNDS):
+                    direct = wrk(f"http://{units[0].address}:{charm.PORT}/example/", 200)
+                    pairs.append((direct, wrk(f"http://127.0.0.1:{balancing.PORT}/example/", 200)))
+            for n, unit in enumerate(("requests/s", "99th percentile ms")):
+                name = f"{number} unit{'s' if number > 1 else ''}"
+                report(section, name, unit, [(base[n], ours[n]) for base, ours in pairs])
+
+
 # The package
 
 
@@ -350,14 +421,16 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory() as name,
         machine.cleaning(),
-        machine.debian_packages("nginx-light", "time", "wrk"),
+        machine.debian_packages("haproxy", "iproute2", "nginx-light", "time", "wrk"),
     ):
         folder = pathlib.Path(name)
         tinyproxy.install()
         measure_hooks(folder)
         tinyproxy.stop()
         measure_handlers()
+        measure_reloads()
         measure_load(folder)
+        measure_units(folder)
         measure_package()
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=2) + "\n")

@@ -24,7 +24,7 @@ defaults
     retry-on all-retryable-errors
 listen tinyproxy
     bind 127.0.0.1:{port}
-    balance roundrobin
+    balance leastconn
     option httpchk GET /example
     http-check expect status 301
     default-server check inter 200ms fall 2 rise 2
@@ -34,7 +34,9 @@ listen tinyproxy
 class IsolatedUnit:
     """A unit in namespaces, with the address that it has on a network between it and us."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, upstream_url: str | None = None) -> None:
+        """Prepare the unit; without a URL, it has an upstream of its own."""
+        self._upstream = [upstream_url] if upstream_url else []
         self.name = f"tinyproxy-{number}"
         self.address = f"10.213.{number}.2"
         self.published: dict[str, str] = {}
@@ -65,7 +67,10 @@ class IsolatedUnit:
         command = ["ip", "netns", "exec", self.name, "unshare", "--mount", "--pid", "--fork"]
         command += ["--kill-child", "sh", "-ec", script, "sh", sys.executable, str(program)]
         self._process = subprocess.Popen(
-            [*command, self.address], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [*command, self.address, *self._upstream],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         return self
 

@@ -1,6 +1,6 @@
 """A unit on a machine of its own: run this in namespaces, and send it events, a line each.
 
-Each answer is a line of JSON: the unit's status, and what it published for load balancers.
+The arguments are the unit's address and, optionally, the URL of the upstream. Each answer is a line of JSON: the unit's status, and what it published for load balancers.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ def main() -> None:
     unit = machine.Unit()
     unit.state = dataclasses.replace(unit.state, relations={relation}, networks={network})
     with machine.Upstream() as upstream:
-        tinyproxy.UPSTREAM_URL = upstream.url
+        tinyproxy.UPSTREAM_URL = sys.argv[2] if len(sys.argv) > 2 else upstream.url
         for line in sys.stdin:
             event = line.strip()
             if event == "kill":

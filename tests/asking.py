@@ -4,14 +4,12 @@ import http.client
 import threading
 import time
 
-import charm
-
 
 class Client:
     """Sends one request after the other, in a thread of its own, while a block runs."""
 
     def __init__(
-        self, path: str, pause: float = 0.001, host: str = "127.0.0.1", port: int = charm.PORT
+        self, path: str, pause: float = 0.001, host: str = "127.0.0.1", port: int = 8000
     ) -> None:
         self._path = path
         self._pause = pause
