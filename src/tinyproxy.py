@@ -14,7 +14,7 @@ import time
 import urllib.parse
 import urllib.request
 
-from charmlibs import apt, pathops
+from charmlibs import pathops
 
 CONFIG_FILE = pathlib.Path("/etc/tinyproxy/tinyproxy.conf")
 PID_FILE = pathlib.Path("/var/run/tinyproxy.pid")
@@ -24,7 +24,6 @@ _MAX_CLIENTS = 4096  # Each client takes two open files: its connection and one 
 _PROC = pathlib.Path("/proc")
 _SERVICE = "juju-tinyproxy.service"
 _SYSTEMD = pathlib.Path("/run/systemd/system")  # It exists where systemd runs: man sd_booted
-_DAEMON_COMMAND = "prlimit --nofile=16384 tinyproxy"
 # https://manpages.ubuntu.com/manpages/noble/en/man5/systemd.service.5.html
 _SERVICE_COMMAND = f"""
     systemd-run --unit={_SERVICE} --collect --quiet -p Restart=always -p RestartSec=200ms
@@ -151,13 +150,13 @@ def is_running() -> bool:
 def is_serving() -> bool:
     """Return whether tinyproxy answers on the port and slug of its config file, or is full."""
     port, path = _read_config()
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1) as client:
-            # tinyproxy itself redirects /slug to /slug/, if and only if that slug is in force.
-            client.sendall(f"GET {path.rstrip('/')} HTTP/1.0\r\n\r\n".encode())
-            return b" 301 " in client.recv(32)  # The status line fits, and comes in one piece.
-    except OSError:
-        return is_full()
+    with socket.socket() as client, contextlib.suppress(OSError):
+        client.settimeout(1)
+        client.connect(("127.0.0.1", port))
+        # tinyproxy itself redirects /slug to /slug/, if and only if that slug is in force.
+        client.sendall(f"GET {path.rstrip('/')} HTTP/1.0\r\n\r\n".encode())
+        return b" 301 " in client.recv(32)  # The status line fits, and comes in one piece.
+    return is_full()
 
 
 def reload_config() -> None:
@@ -175,10 +174,9 @@ def start() -> None:
     """Start tinyproxy anew, unless a program has the port; raise RuntimeError if that fails."""
     stop()  # This also cancels a restart that systemd is about to do.
     port, path = _read_config()
-    # tinyproxy itself reports nothing. After the end of a process, its port is free a bit later.
-    if not _wait_until(lambda: not is_port_taken(port), 1):
-        return
-    command = _SERVICE_COMMAND if _SYSTEMD.is_dir() else _DAEMON_COMMAND
+    if not _wait_until(lambda: not is_port_taken(port), 1):  # It's free a moment after stop().
+        return  # tinyproxy itself would report nothing.
+    command = _SERVICE_COMMAND if _SYSTEMD.is_dir() else "prlimit --nofile=16384 tinyproxy"
     _run(*command.split(), "-c", str(CONFIG_FILE))
     # Until it answers, it has no signal handlers, and a signal would end it.
     if not _wait_until(is_serving, 10):
@@ -199,6 +197,8 @@ def stop() -> None:
 
 def uninstall() -> None:
     """Remove package, config file, PID file and empty config folder, or raise apt.PackageError."""
+    from charmlibs import apt  # Each import at the top takes time in every hook.
+
     _wait_for_apt()
     apt.remove_package("tinyproxy-bin")
     CONFIG_FILE.unlink(missing_ok=True)

@@ -83,7 +83,8 @@ class Hook:
             source.parent, folder / "src", ignore=shutil.ignore_patterns("__pycache__")
         )
         self.charm = folder / "src" / source.name
-        (folder / "metadata.yaml").write_text("name: tinyproxy\n")
+        metadata = "name: tinyproxy\nprovides: {website: {interface: http}}\n"
+        (folder / "metadata.yaml").write_text(metadata)
         (folder / "config.yaml").write_text("options: {slug: {type: string, default: example}}\n")
         self.tools = folder / "tools"
         self.tools.mkdir()

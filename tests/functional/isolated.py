@@ -1,8 +1,8 @@
 """A unit on a machine of its own: run this in namespaces, and send it events, a line each.
 
 The arguments are the unit's address and, optionally, the URL of the upstream. Each answer is a
-line of JSON: the unit's status, what it published for load balancers, and how many requests reached
-an upstream of its own.
+line of JSON: the unit's status, what it published for load balancers, and how many requests
+reached an upstream of its own.
 """
 
 import dataclasses

@@ -1,6 +1,7 @@
 """Unit tests of the helper, with a simulated machine: no real process, socket or clock."""
 
 import contextlib
+import functools
 import os
 import pathlib
 import shutil
@@ -96,13 +97,6 @@ class Machine:
             self.run(PID + 1, self.slug())
         return output
 
-    def connect(self, address: tuple[str, int], timeout: float):
-        if not self.in_force:
-            raise ConnectionRefusedError
-        assert address == ("127.0.0.1", 8000)
-        assert timeout == 1
-        return Connection(self)
-
     def sleep(self, seconds: float):
         self.seconds += self.step or seconds
 
@@ -118,6 +112,14 @@ class Connection:
 
     def __exit__(self, *args: object):
         pass
+
+    def settimeout(self, seconds: float):
+        assert seconds == 1
+
+    def connect(self, address: tuple[str, int]):
+        if not self.machine.in_force:
+            raise ConnectionRefusedError
+        assert address == ("127.0.0.1", 8000)
 
     def sendall(self, request: bytes):
         self.found = request == f"GET /{self.machine.in_force} HTTP/1.0\r\n\r\n".encode()
@@ -142,7 +144,7 @@ def machine(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
         "tinyproxy._APT_LOCKS", (str(tmp_path / "missing"), str(tmp_path / "lock"))
     )
     monkeypatch.setattr("os.kill", machine.kill)
-    monkeypatch.setattr("socket.create_connection", machine.connect)
+    monkeypatch.setattr("socket.socket", functools.partial(Connection, machine))
     monkeypatch.setattr("subprocess.check_output", machine.check_output)
     monkeypatch.setattr("time.monotonic", lambda: machine.seconds)
     monkeypatch.setattr("time.sleep", machine.sleep)
