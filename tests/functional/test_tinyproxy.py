@@ -191,12 +191,14 @@ def change_slug(unit: machine.Unit, times: int) -> None:
 def test_500_changes_of_slug(serving_unit: machine.Unit):
     [pid] = machine.tinyproxies()
     change_slug(serving_unit, 100)
-    before = anonymous_memory(pid)
-    change_slug(serving_unit, 400)
+    memory = [anonymous_memory(pid)]
+    for _ in range(2):
+        change_slug(serving_unit, 200)
+        memory.append(anonymous_memory(pid))
     assert machine.tinyproxies() == [pid]
-    growth = anonymous_memory(pid) - before
-    print(f"tinyproxy grew by {growth} KiB in 400 reloads")
-    assert growth <= 4 * 8  # Two pages of 4 KiB per hundred reloads.
+    print(f"KiB after 100, 300 and 500 reloads: {memory}")
+    # Threads that run at the same time for once take memory for good. A leak repeats.
+    assert min(memory[1] - memory[0], memory[2] - memory[1]) <= 4 * 4  # Two pages in 100 reloads
 
 
 def test_500_changes_of_slug_under_load(serving_unit: machine.Unit):

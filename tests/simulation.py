@@ -1,0 +1,145 @@
+"""A simulated machine for the unit tests of the helper, without real processes or a clock."""
+
+import functools
+import pathlib
+import shutil
+import signal
+import subprocess
+
+import pytest
+
+import tinyproxy
+
+PID = 4321
+LISTENING = "   0: 00000000:1F40 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0\n"
+CONNECTED = "   1: 0100007F:C350 0100007F:1F40 01 00000000:00000000 00:00000000 00000000     0\n"
+
+
+class Machine:
+    """A machine in a folder, on which commands and signals have effects on a tinyproxy."""
+
+    def __init__(self, folder: pathlib.Path):
+        self.folder = folder
+        self.config = folder / "etc" / "tinyproxy" / "tinyproxy.conf"
+        self.pid_file = folder / "tinyproxy.pid"
+        self.proc = folder / "proc"
+        self.program = folder / "tinyproxy"
+        self.seconds = 0.0
+        self.step = 0
+        self.commands: list[str] = []
+        self.outputs: dict[str, str | Exception] = {}
+        self.signals: list[tuple[int, int]] = []
+        self.ended_by = {signal.SIGTERM, signal.SIGKILL}
+        self.in_force = ""  # The slug that tinyproxy serves, if any.
+        self.reloads = True
+        self.starts = True
+        (self.proc / "net").mkdir(parents=True)
+        (self.proc / "locks").touch()
+        (self.proc / "net" / "tcp").write_text(CONNECTED)
+        (self.proc / "net" / "tcp6").touch()
+
+    def add(
+        self,
+        pid: int = PID,
+        name: str = "tinyproxy",
+        command: str = "",
+        cgroup: str = "0::/system.slice/juju-tinyproxy.service\n",
+        numbers: str = "",
+        threads: int = 2,
+    ):
+        process = self.proc / str(pid)
+        (process / "task").mkdir(parents=True)
+        for thread in range(threads):
+            (process / "task" / str(thread)).touch()
+        numbers = numbers or str(pid)
+        (process / "status").write_text(
+            f"Name:\t{name}\nState:\tS\nNSpid:\t{numbers}\nThreads:\t2\n"
+        )
+        command = command or f"tinyproxy -c {self.config}"
+        (process / "cmdline").write_text("".join(f"{word}\0" for word in command.split()))
+        (process / "cgroup").write_text(f"1:name=systemd:/\n{cgroup}")
+
+    def run(self, pid: int = PID, slug: str = "example"):
+        """Let tinyproxy run and serve, with a PID file."""
+        tinyproxy.ensure_config(8000, slug)
+        self.add(pid)
+        self.pid_file.write_text(f"{pid}\n")
+        self.in_force = slug
+
+    def slug(self) -> str:
+        return self.config.read_text().partition('ReversePath "/')[2].partition("/")[0]
+
+    def kill(self, pid: int, number: int):
+        self.signals.append((pid, number))
+        if number in self.ended_by:
+            shutil.rmtree(self.proc / str(pid))
+            self.in_force = ""
+        elif number == signal.SIGUSR1 and self.reloads:
+            self.in_force = self.slug()
+
+    def check_output(self, command: tuple[str, ...], **options: object) -> str:
+        assert options["stderr"] == subprocess.PIPE
+        assert options["timeout"]
+        self.commands.append(" ".join(command))
+        output = self.outputs.get(command[0], "")
+        if isinstance(output, Exception):
+            raise output
+        if str(self.config) in command and self.starts:
+            self.run(PID + 1, self.slug())
+        return output
+
+    def sleep(self, seconds: float):
+        self.seconds += self.step or seconds
+
+
+class Connection:
+    """A connection to tinyproxy, which redirects a request for its slug and refuses others."""
+
+    def __init__(self, machine: Machine):
+        self.machine = machine
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *args: object):
+        pass
+
+    def settimeout(self, seconds: float):
+        assert seconds == 1
+
+    def connect(self, address: tuple[str, int]):
+        if not self.machine.in_force:
+            raise ConnectionRefusedError
+        assert address == ("127.0.0.1", 8000)
+
+    def sendall(self, request: bytes):
+        self.found = request == f"GET /{self.machine.in_force} HTTP/1.0\r\n\r\n".encode()
+
+    def recv(self, size: int) -> bytes:
+        return b"HTTP/1.0 301 Moved"[:size] if self.found else b"HTTP/1.0 400 Bad Request"[:size]
+
+
+def chown(path: pathlib.Path, group: str):
+    """Do nothing, because only root can change the group."""
+
+
+def simulate(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """Replace what the helper uses of the system, and return a machine without systemd."""
+    machine = Machine(tmp_path)
+    monkeypatch.setattr("tinyproxy.CONFIG_FILE", machine.config)
+    monkeypatch.setattr("tinyproxy.PID_FILE", machine.pid_file)
+    monkeypatch.setattr("tinyproxy._PROC", machine.proc)
+    monkeypatch.setattr("tinyproxy._SYSTEMD", tmp_path / "systemd")
+    monkeypatch.setattr(
+        "tinyproxy._APT_LOCKS", (str(tmp_path / "missing"), str(tmp_path / "lock"))
+    )
+    monkeypatch.setattr("os.kill", machine.kill)
+    monkeypatch.setattr("socket.socket", functools.partial(Connection, machine))
+    monkeypatch.setattr("subprocess.check_output", machine.check_output)
+    monkeypatch.setattr("time.monotonic", lambda: machine.seconds)
+    monkeypatch.setattr("time.sleep", machine.sleep)
+    monkeypatch.setattr("shutil.which", {"tinyproxy": str(machine.program)}.get)
+    monkeypatch.setattr("shutil.chown", chown)
+    for name in ("http_proxy", "no_proxy", "HTTP_PROXY", "NO_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    return machine
