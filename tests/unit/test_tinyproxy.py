@@ -12,11 +12,11 @@ from simulation import LISTENING, PID, Machine, simulate
 
 import tinyproxy
 
-SERVICE = [
-    "systemd-run --unit=juju-tinyproxy.service --collect --quiet -p Restart=always",
-    "-p RestartSec=200ms -p StartLimitIntervalSec=0 -p TimeoutStopSec=2s -p LimitNOFILE=16384",
-    "tinyproxy -d -c {config}",
-]
+SERVICE = (
+    "systemd-run --unit=juju-tinyproxy.service --collect --quiet -p Restart=always"
+    " -p RestartSec=200ms -p StartLimitIntervalSec=0 -p TimeoutStopSec=2s -p LimitNOFILE=16384"
+    " tinyproxy -d -c"
+)
 PATH = 'ReversePath "/example/" "http://www.example.com/"'
 LOGIN = "http://user:secr%s@squid:3128"
 INVALID_PROXIES = [
@@ -191,9 +191,7 @@ def test_install_waits_for_the_lock(machine: Machine, caplog: pytest.LogCaptureF
     tinyproxy.install()
     assert machine.seconds == 300
     assert len(machine.commands) == 2
-    assert caplog.messages == [
-        f"Waiting until another process releases {machine.folder}/lock",
-    ]
+    assert caplog.messages == [f"Waiting until another process releases {machine.folder}/lock"]
 
 
 def test_install_fails(machine: Machine):
@@ -293,6 +291,7 @@ def test_is_outdated_service(machine: Machine, cgroup: str, outdated: bool):
 
 @pytest.mark.usefixtures("program")
 def test_is_outdated_service_without_systemd(machine: Machine):
+    assert not tinyproxy.is_outdated()
     machine.add(cgroup="0::/\n")
     assert not tinyproxy.is_outdated()
 
@@ -423,10 +422,8 @@ def test_start_daemon(machine: Machine, caplog: pytest.LogCaptureFixture):
 def test_start_service(machine: Machine):
     tinyproxy.ensure_config(8000, "example")
     tinyproxy.start()
-    assert machine.commands == [
-        "systemctl stop juju-tinyproxy.service*",
-        " ".join(SERVICE).format(config=machine.config),
-    ]
+    stop = "systemctl stop juju-tinyproxy.service*"
+    assert machine.commands == [stop, f"{SERVICE} {machine.config}"]
 
 
 def test_start_stops_a_running_one(machine: Machine):
