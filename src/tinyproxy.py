@@ -2,6 +2,7 @@
 
 import collections.abc
 import contextlib
+import errno
 import logging
 import os
 import pathlib
@@ -72,8 +73,7 @@ def get_proxy() -> str:
     url = urllib.request.getproxies().get("http", "")
     if not url or urllib.request.proxy_bypass(urllib.parse.urlsplit(UPSTREAM_URL).netloc):
         return ""
-    login = r"""[^\s\0"':@]+:[^\s\0"'@]+@"""
-    pattern = rf"http://((?:{login})?[A-Za-z0-9._-]+):?(\d{{0,5}})/?"
+    pattern = r"""http://((?:[^\s\0"':@]+:[^\s\0"'@]+@)?[A-Za-z0-9._-]+):?(\d{0,5})/?"""
     match = re.fullmatch(pattern, urllib.parse.unquote(url))
     if not match or int(match[2] or 80) > 65535 or len(url) > 255:
         raise ValueError("use http://HOST:PORT or http://USER:PASSWORD@HOST:PORT")
@@ -82,9 +82,8 @@ def get_proxy() -> str:
 
 def get_apt_wait() -> str:
     """Return what APT waits for: a lock that another process holds, or an empty string."""
-    locks = (_PROC / "locks").read_text()
     for path in filter(os.path.exists, _APT_LOCKS):
-        if f":{os.stat(path).st_ino} " in locks:  # man proc_locks
+        if f":{os.stat(path).st_ino} " in (_PROC / "locks").read_text():  # man proc_locks
             return f"Waiting until another process releases {path}"
     return ""
 
@@ -98,8 +97,7 @@ def install() -> None:
     """Install or upgrade to the version that APT prefers; raise RuntimeError if APT fails."""
     _wait_for_apt()
     _run("apt-get", "update", "--error-on=any", seconds=300)
-    # charmlibs keeps an old version, and ignores pins. There's no pin to one version here, because
-    # an archive drops it when it gets a newer one.
+    # Unlike charmlibs, this upgrades and follows pins. A version that's pinned here would vanish.
     _run("apt-get", "--yes", "-oDPkg::Lock::Timeout=60", "install", "tinyproxy-bin", seconds=600)
 
 
@@ -126,20 +124,23 @@ def is_installed() -> bool:
 
 def is_outdated() -> bool:
     """Return whether a running tinyproxy is older than its program, or not in its service."""
-    try:
+    with contextlib.suppress(OSError):  # It isn't running, or a file is gone.
         cgroup = (_PROC / str(_find_process()) / "cgroup").read_text()
         if _SYSTEMD.is_dir() and not re.search(f"/{_SERVICE}$", cgroup, re.MULTILINE):
             return True
         changed = pathlib.Path(shutil.which("tinyproxy") or "").stat().st_ctime
         return PID_FILE.stat().st_mtime < changed < time.time()  # Later: the clock was wrong.
-    except OSError:  # tinyproxy isn't running, or a file is gone.
-        return False
+    return False
 
 
 def is_port_taken(port: int) -> bool:
-    """Return whether a program on this machine listens on a port."""
-    sockets = "".join(table.read_text() for table in (_PROC / "net").glob("tcp*"))
-    return bool(re.search(rf":{port:04X} \S+ 0A ", sockets))  # 0A means LISTEN: man proc_pid_net
+    """Return whether a program on this machine listens on a port, on IPv4 or IPv6."""
+    try:
+        socket.create_server(("", port)).close()
+        socket.create_server(("", port), family=socket.AF_INET6).close()
+    except OSError as e:
+        return e.errno == errno.EADDRINUSE  # Other errors mean that there's no IPv6.
+    return False
 
 
 def is_running() -> bool:
@@ -164,10 +165,9 @@ def reload_config() -> None:
     _signal(signal.SIGUSR1)
     _wait_until(lambda: is_serving() or not is_running(), 2)
     time.sleep(0.004)  # With many clients, a reload can crash tinyproxy, after 2 ms at most.
-    if is_running() and is_serving():
-        logger.info("tinyproxy serves %s now", _read_config()[1])
-    else:
-        start()
+    if not (is_running() and is_serving()):
+        return start()
+    logger.info("tinyproxy serves %s now", _read_config()[1])
 
 
 def start() -> None:
@@ -218,15 +218,15 @@ def _find_process() -> int | None:
 
 
 def _is_ours(pid: int) -> bool:
-    """Return whether a process is tinyproxy, on this machine and with our config file."""
+    """Return whether a process is tinyproxy with our config file, other than in a container."""
     process = _PROC / str(pid)
-    # In a container, it has two numbers. As a zombie, it has no command. Without -c, it reads the
-    # same file. Unlike the links exe and root, these files need no special right: man proc
-    status = r"Name:\ttinyproxy\n(.*\n)*NSpid:\t\d+\n"
+    # Unlike exe and root, these files need no special right: man proc. A zombie has no command. In
+    # a container, a process has two numbers. Without -c, tinyproxy reads the same config file.
     command = rf"\S*tinyproxy\0(-d\0)?(-c\0{re.escape(str(CONFIG_FILE))}\0)?"
+    status = r"Name:\ttinyproxy\n(.*\n)*NSpid:\t\d+\n"
     with contextlib.suppress(OSError):  # It has ended.
-        if re.match(status, (process / "status").read_text()):
-            return bool(re.fullmatch(command, (process / "cmdline").read_text(errors="replace")))
+        if re.fullmatch(command, (process / "cmdline").read_bytes().decode(errors="replace")):
+            return bool(re.match(status, (process / "status").read_text()))
     return False
 
 

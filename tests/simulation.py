@@ -1,9 +1,12 @@
 """A simulated machine for the unit tests of the helper, without real processes or a clock."""
 
+import contextlib
 import functools
+import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 
 import pytest
@@ -11,8 +14,6 @@ import pytest
 import tinyproxy
 
 PID = 4321
-LISTENING = "   0: 00000000:1F40 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0\n"
-CONNECTED = "   1: 0100007F:C350 0100007F:1F40 01 00000000:00000000 00:00000000 00000000     0\n"
 
 
 class Machine:
@@ -33,10 +34,9 @@ class Machine:
         self.in_force = ""  # The slug that tinyproxy serves, if any.
         self.reloads = True
         self.starts = True
-        (self.proc / "net").mkdir(parents=True)
+        self.bind_errors: dict[int, int] = {}  # By the family of addresses
+        self.proc.mkdir()
         (self.proc / "locks").touch()
-        (self.proc / "net" / "tcp").write_text(CONNECTED)
-        (self.proc / "net" / "tcp6").touch()
 
     def add(
         self,
@@ -88,6 +88,12 @@ class Machine:
             self.run(PID + 1, self.slug())
         return output
 
+    def create_server(self, address: tuple[str, int], family: int = socket.AF_INET):
+        assert address == ("", 8000)
+        if number := self.bind_errors.get(family):
+            raise OSError(number, os.strerror(number))
+        return contextlib.ExitStack()
+
     def sleep(self, seconds: float):
         self.seconds += self.step or seconds
 
@@ -135,6 +141,7 @@ def simulate(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Machine
     )
     monkeypatch.setattr("os.kill", machine.kill)
     monkeypatch.setattr("socket.socket", functools.partial(Connection, machine))
+    monkeypatch.setattr("socket.create_server", machine.create_server)
     monkeypatch.setattr("subprocess.check_output", machine.check_output)
     monkeypatch.setattr("time.monotonic", lambda: machine.seconds)
     monkeypatch.setattr("time.sleep", machine.sleep)
