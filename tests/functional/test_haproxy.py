@@ -56,19 +56,19 @@ def test_no_request_fails(units: list[balancing.IsolatedUnit], haproxy: balancin
 
     with asking.Client("/example/", pause=0, port=balancing.PORT) as client:
         for unit in units:
-            for _ in range(3):
+            for _ in range(2):
                 assert unit.run("kill") == "killed"
                 time.sleep(0.2)
                 assert unit.run("update_status") == "active"
-                time.sleep(1)
+                time.sleep(0.6)
 
             unit.run("stop")
             assert unit.published == {}
             haproxy.reload(units)
-            time.sleep(1)
+            time.sleep(0.6)
             assert unit.run("start") == "active"
             haproxy.reload(units)
-            time.sleep(1)
+            time.sleep(0.6)
 
             unit.run("upgrade_charm")
             assert unit.run("config_changed") == "active"

@@ -75,10 +75,10 @@ def test_crash_heals_without_a_hook(serving_unit: machine.Unit, number: signal.S
 
 @pytest.mark.parametrize("event", ["config_changed", "update_status"])
 def test_hook_at_every_moment_of_a_restart(serving_unit: machine.Unit, event: str):
-    for i in range(40):
+    for i in range(35):
         [pid] = machine.tinyproxies()
         os.kill(pid, signal.SIGKILL)
-        time.sleep(i / 40 * 0.4)  # systemd starts it again after 0.2 seconds.
+        time.sleep(i / 35 * 0.4)  # systemd starts it again after 0.2 seconds.
         serving_unit.config(slug=f"slug-{i}")
         assert serving_unit.run(event) == "active"
         assert machine.get(f"/slug-{i}/") == 200
