@@ -125,8 +125,10 @@ def test_deleted_pid_file_does_not_hide_tinyproxy(serving_unit: machine.Unit, ev
     assert machine.tinyproxies() == []
 
 
-@pytest.mark.parametrize("event", EVENTS)
-@FAULTS
+@pytest.mark.parametrize(
+    ("event", "fault"),
+    [*((event, signal.SIGKILL) for event in EVENTS), ("update_status", signal.SIGSTOP)],
+)
 def test_killed_or_hanging_tinyproxy_comes_back(
     serving_unit: machine.Unit, event: str, fault: signal.Signals
 ):
@@ -212,7 +214,7 @@ def free_port(request: pytest.FixtureRequest):
 def test_taken_port_blocks_until_it_is_free(
     unit: machine.Unit, free_port: collections.abc.Callable[[], None]
 ):
-    for event in EVENTS:
+    for event in ("start", "update_status"):
         assert unit.run(event) == PORT_TAKEN
         assert machine.tinyproxies() == []
         assert unit.state.opened_ports == set()

@@ -12,9 +12,16 @@ import pytest
 import tinyproxy
 
 
+CAP_NET_ADMIN = 12  # https://manpages.ubuntu.com/manpages/noble/en/man7/capabilities.7.html
+
+
 @pytest.fixture
 def units():
     """Return two units that serve, each on a machine of its own."""
+    status = pathlib.Path("/proc/self/status").read_text()
+    capabilities = int(status.partition("CapEff:")[2].split()[0], 16)
+    if not capabilities >> CAP_NET_ADMIN & 1:
+        pytest.skip("This needs the right to make networks.")
     machine.clean()
     with machine.debian_packages("haproxy", "iproute2"), contextlib.ExitStack() as stack:
         tinyproxy.install()

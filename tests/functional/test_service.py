@@ -48,7 +48,7 @@ def test_agent_restarts_under_a_client(agent: pathlib.Path):
     [pid] = machine.tinyproxies()
     assert "/juju-tinyproxy.service" in cgroup(pid)
     with asking.Client("/example", pause=0.01) as client:
-        for _ in range(5):
+        for _ in range(3):
             time.sleep(1)
             systemctl("restart", AGENT)
             assert machine.wait_until(agent.exists, seconds=10)
