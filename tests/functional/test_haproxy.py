@@ -11,7 +11,6 @@ import pytest
 
 import tinyproxy
 
-
 CAP_NET_ADMIN = 12  # https://manpages.ubuntu.com/manpages/noble/en/man7/capabilities.7.html
 
 

@@ -63,7 +63,7 @@ def test_agent_restarts_under_a_client(agent: pathlib.Path):
     "number", [signal.SIGSEGV, signal.SIGKILL, signal.SIGABRT, signal.SIGTERM]
 )
 def test_crash_heals_without_a_hook(serving_unit: machine.Unit, number: signal.Signals):
-    for _ in range(5):
+    for _ in range(3):
         [pid] = machine.tinyproxies()
         with asking.Client("/example") as client:
             os.kill(pid, number)
@@ -75,10 +75,10 @@ def test_crash_heals_without_a_hook(serving_unit: machine.Unit, number: signal.S
 
 @pytest.mark.parametrize("event", ["config_changed", "update_status"])
 def test_hook_at_every_moment_of_a_restart(serving_unit: machine.Unit, event: str):
-    for i in range(35):
+    for i in range(25):
         [pid] = machine.tinyproxies()
         os.kill(pid, signal.SIGKILL)
-        time.sleep(i / 35 * 0.4)  # systemd starts it again after 0.2 seconds.
+        time.sleep(i / 25 * 0.4)  # systemd starts it again after 0.2 seconds.
         serving_unit.config(slug=f"slug-{i}")
         assert serving_unit.run(event) == "active"
         assert machine.get(f"/slug-{i}/") == 200
@@ -86,11 +86,11 @@ def test_hook_at_every_moment_of_a_restart(serving_unit: machine.Unit, event: st
 
 
 def test_stop_at_every_moment_of_a_restart(unit: machine.Unit):
-    for i in range(30):
+    for i in range(25):
         assert unit.run("start") == "active"
         [pid] = machine.tinyproxies()
         os.kill(pid, signal.SIGKILL)
-        time.sleep(i / 30 * 0.4)
+        time.sleep(i / 25 * 0.4)
         unit.run("stop")
         assert machine.tinyproxies() == []
     time.sleep(0.5)
