@@ -428,21 +428,20 @@ def reinstall() -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
-@pytest.mark.parametrize("event", EVENTS)
-def test_upgraded_package_takes_effect(serving_unit: machine.Unit, event: str):
+def test_upgraded_package_takes_effect(serving_unit: machine.Unit):
     [pid] = machine.tinyproxies()
     reinstall()
     assert os.readlink(f"/proc/{pid}/exe").endswith("(deleted)")
     serving_unit.state = dataclasses.replace(serving_unit.state, workload_version="old")
     with asking.Client("/example") as client:
-        assert serving_unit.run(event) == "active"
+        assert serving_unit.run("update_status") == "active"
     assert serving_unit.state.workload_version == tinyproxy.get_version()
     [pid] = machine.tinyproxies()
     assert os.readlink(f"/proc/{pid}/exe") == "/usr/bin/tinyproxy"
     assert serves("example")
     print(f"{client.outage() * 1000:.0f} ms without an answer")
     assert client.outage() < 1
-    serving_unit.run(event)
+    serving_unit.run("update_status")
     assert machine.tinyproxies() == [pid]
 
 
@@ -497,10 +496,12 @@ def test_install_fails_and_succeeds_the_next_time(
     assert new_unit.state.workload_version == tinyproxy.get_version()
 
 
-@pytest.mark.parametrize("event", ["install", "remove"])
-@pytest.mark.parametrize("lock", ["/var/lib/apt/lists/lock", "/var/lib/dpkg/lock-frontend"])
+@pytest.mark.parametrize(
+    ("event", "lock"),
+    [("install", "/var/lib/apt/lists/lock"), ("remove", "/var/lib/dpkg/lock-frontend")],
+)
 def test_lock_of_apt_is_waited_for(
-    unit: machine.Unit, lock: str, event: str, caplog: pytest.LogCaptureFixture
+    unit: machine.Unit, event: str, lock: str, caplog: pytest.LogCaptureFixture
 ):
     caplog.set_level("INFO", logger="tinyproxy")
     begin = time.monotonic()

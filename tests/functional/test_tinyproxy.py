@@ -95,12 +95,12 @@ def test_slug_is_served(upstream: machine.Upstream, host: str):
         "GET http://tinyproxy.stats/",
     ],
 )
-@pytest.mark.parametrize("host", ["{upstream}", "example", "tinyproxy.stats"])
 @pytest.mark.usefixtures("serving_unit")
-def test_everything_but_the_slug_is_refused(upstream: machine.Upstream, target: str, host: str):
+def test_everything_but_the_slug_is_refused(upstream: machine.Upstream, target: str):
     address = upstream.url.removeprefix("http://").rstrip("/")
-    request = f"{target} HTTP/1.1\r\nHost: {host}\r\n\r\n".format(upstream=address)
-    assert send(request) == 400
+    for host in (address, "example", "tinyproxy.stats"):
+        request = f"{target} HTTP/1.1\r\nHost: {host}\r\n\r\n".format(upstream=address)
+        assert send(request) == 400
     assert upstream.requests == []
 
 
