@@ -52,9 +52,7 @@ class Machine:
         for thread in range(threads):
             (process / "task" / str(thread)).touch()
         numbers = numbers or str(pid)
-        (process / "status").write_text(
-            f"Name:\t{name}\nState:\tS\nNSpid:\t{numbers}\nThreads:\t2\n"
-        )
+        (process / "status").write_text(f"Name:\t{name}\nState:\tS\nNSpid:\t{numbers}\n")
         command = command or f"tinyproxy -c {self.config}"
         (process / "cmdline").write_text("".join(f"{word}\0" for word in command.split()))
         (process / "cgroup").write_text(f"1:name=systemd:/\n{cgroup}")

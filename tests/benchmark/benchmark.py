@@ -307,6 +307,12 @@ def wrk(url: str, connections: int) -> Result:
     return float(rate), float(number) * {"us": 0.001, "ms": 1, "s": 1000}[unit]
 
 
+def report_wrk(section: str, what: str, pairs: list[tuple[Result, Result]]) -> None:
+    """Report both figures of many runs of wrk and of the runs beside them."""
+    for n, unit in enumerate(("requests/s", "99th percentile ms")):
+        report(section, what, unit, [(base[n], ours[n]) for base, ours in pairs])
+
+
 def measure_load(folder: pathlib.Path) -> None:
     """Compare this charm's configuration with the tutorial's, and with no proxy at all."""
 
@@ -331,24 +337,18 @@ def measure_load(folder: pathlib.Path) -> None:
                 tutorial.append((proxy(write_tutorial_config, connections), ours))
                 direct.append((wrk(tinyproxy.UPSTREAM_URL, connections), ours))
             for name, results in (("the tutorial's lines", tutorial), ("no proxy", direct)):
-                section = f"{connections} connections, beside {name}"
-                for n, unit in enumerate(("requests/s", "99th percentile ms")):
-                    pairs = [(base[n], our[n]) for base, our in results]
-                    report(section, "wrk", unit, pairs)
+                report_wrk(f"{connections} connections, beside {name}", "wrk", results)
 
 
 def measure_reloads() -> None:
     """Print the longest time without an answer in 1,500 reloads, with eight more clients."""
     unit = machine.Unit()
     assert unit.run("start") == "active"
-    load = pathlib.Path(machine.__file__).with_name("load.py")
     active = 0
-    with subprocess.Popen([sys.executable, str(load), "8"]) as process:
-        with asking.Client("/foo") as client:
-            for i in range(1500):
-                unit.config(slug="foo" if i % 2 else "bar")
-                active += unit.run("config_changed") == "active"
-        process.kill()
+    with machine.clients(8), asking.Client("/foo") as client:
+        for i in range(1500):
+            unit.config(slug="foo" if i % 2 else "bar")
+            active += unit.run("config_changed") == "active"
     tinyproxy.stop()
     print(f"\nOf 1,500 reloads with 8 clients, {active} end active")
     print(f"  the longest time without an answer: {client.outage() * 1000:.0f} ms")
@@ -375,9 +375,7 @@ def measure_units(folder: pathlib.Path) -> None:
                 for _ in range(ROUNDS):
                     direct = wrk(f"http://{units[0].address}:{charm.PORT}/example/", 200)
                     pairs.append((direct, wrk(f"http://127.0.0.1:{balancing.PORT}/example/", 200)))
-            for n, unit in enumerate(("requests/s", "99th percentile ms")):
-                name = f"{number} unit{'s' if number > 1 else ''}"
-                report(section, name, unit, [(base[n], ours[n]) for base, ours in pairs])
+            report_wrk(section, f"{number} unit{'s' if number > 1 else ''}", pairs)
 
 
 # The package

@@ -68,8 +68,14 @@ def charm_path():
 
 
 @pytest.fixture
-def packed(charm_path: pathlib.Path, tmp_path: pathlib.Path):
+def new_machine():
+    """Have a machine without tinyproxy, and leave it so."""
+    the_machine.clean()
+    yield
+    the_machine.clean()
+
+
+@pytest.fixture
+def packed(charm_path: pathlib.Path, new_machine: None, tmp_path: pathlib.Path):
     """Return a unit of the packed charm, on a machine without tinyproxy."""
-    the_machine.clean()
-    yield packed_unit.PackedUnit(charm_path, tmp_path)
-    the_machine.clean()
+    return packed_unit.PackedUnit(charm_path, tmp_path)

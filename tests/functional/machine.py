@@ -11,10 +11,12 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 import unittest.mock
 
+import conflict
 import ops
 from ops import testing
 
@@ -159,6 +161,18 @@ def get(path: str, host: str = "127.0.0.1") -> int:
         return client.getresponse().status
 
 
+@contextlib.contextmanager
+def clients(number: int) -> collections.abc.Generator[None]:
+    """Have so many clients that send one request after the other, from a process of their own."""
+    script = pathlib.Path(__file__).with_name("load.py")
+    with subprocess.Popen([sys.executable, str(script), str(number)]) as process:
+        try:
+            yield
+            assert process.poll() is None
+        finally:
+            process.kill()
+
+
 class Upstream:
     """A web server on this machine, with a page and a log of the requests that reached it."""
 
@@ -216,16 +230,8 @@ class Unit:
     @contextlib.contextmanager
     def _juju(self) -> collections.abc.Generator[None]:
         """Let Juju refuse the port that another unit on the machine has."""
-
-        def open_port(unit: ops.Unit, protocol: str, port: int) -> None:
-            # These are the words of Juju 4.0.14.
-            raise ops.ModelError(
-                f'ERROR cannot open {port}/{protocol} (unit "second/0"): port range conflicts'
-                f' with {port}/{protocol} (unit "tinyproxy/0")'
-            )
-
         if self.neighbour and testing.TCPPort(charm.PORT) in self.neighbour.state.opened_ports:
-            with unittest.mock.patch.object(ops.Unit, "open_port", open_port):
+            with unittest.mock.patch.object(ops.Unit, "open_port", conflict.open_port):
                 yield
         else:
             yield

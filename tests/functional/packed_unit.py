@@ -85,16 +85,12 @@ class PackedUnit:
             text=True,
             timeout=60,
         )
-        self.read_calls()
+        records = self.log.read_text().split("\036")[:-1]
+        self.calls = [record.split("\037")[:-1] for record in records]
         # Juju logs what a hook prints, and such lines help nobody.
         assert (result.returncode, result.stdout, result.stderr) == (0, "", ""), self.calls
         assert not [call for call in self.calls if {"WARNING", "ERROR"} & set(call)]
         return self.told("status-set")[-1]
-
-    def read_calls(self) -> None:
-        """Read which hook tools were called in the hook that ran last."""
-        records = self.log.read_text().split("\036")[:-1]
-        self.calls = [record.split("\037")[:-1] for record in records]
 
     def told(self, tool: str) -> list[str]:
         """Return what a hook tool was told in the hook that ran last, without the options."""

@@ -601,7 +601,7 @@ PROXY_PORT = 8002
 
 
 @pytest.fixture
-def proxy(tmp_path: pathlib.Path, unit: machine.Unit, monkeypatch: pytest.MonkeyPatch):
+def proxy(tmp_path: pathlib.Path, unit: machine.Unit):
     """Run a real proxy that wants a password, and return a URL for it, with the password."""
     config = tmp_path / "proxy.conf"
     config.write_text(f"Port {PROXY_PORT}\nBasicAuth user secret\nDisableViaHeader No\n")

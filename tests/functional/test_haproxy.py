@@ -15,20 +15,18 @@ CAP_NET_ADMIN = 12  # https://manpages.ubuntu.com/manpages/noble/en/man7/capabil
 
 
 @pytest.fixture
-def units():
+def units(new_machine: None):
     """Return two units that serve, each on a machine of its own."""
     status = pathlib.Path("/proc/self/status").read_text()
     capabilities = int(status.partition("CapEff:")[2].split()[0], 16)
     if not capabilities >> CAP_NET_ADMIN & 1:
         pytest.skip("This needs the right to make networks.")
-    machine.clean()
     with machine.debian_packages("haproxy", "iproute2"), contextlib.ExitStack() as stack:
         tinyproxy.install()
         units = [stack.enter_context(balancing.IsolatedUnit(number)) for number in (1, 2)]
         for unit in units:
             assert unit.run("start") == "active"
         yield units
-    machine.clean()
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import time
 
 import life
@@ -160,18 +159,6 @@ def test_config_folder_that_only_root_can_read(serving_unit: machine.Unit):
     assert machine.get("/foo/") == 200
 
 
-@contextlib.contextmanager
-def clients(number: int):
-    """Have so many clients that send one request after the other, from a process of their own."""
-    script = pathlib.Path(__file__).with_name("load.py")
-    with subprocess.Popen([sys.executable, str(script), str(number)]) as process:
-        try:
-            yield
-            assert process.poll() is None
-        finally:
-            process.kill()
-
-
 def anonymous_memory(pid: int) -> int:
     """Return how much memory of its own a process has, in KiB."""
     status = pathlib.Path(f"/proc/{pid}/status").read_text()
@@ -208,7 +195,7 @@ def test_250_changes_of_slug_under_load(serving_unit: machine.Unit):
             return machine.get(f"/{slug}/") == 200
         return False
 
-    with clients(8):
+    with machine.clients(8):
         for i in range(250):
             serving_unit.config(slug=f"slug-{i}")
             # tinyproxy can crash after the hook's last look. Then a service heals by itself, and a

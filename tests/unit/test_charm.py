@@ -3,6 +3,7 @@
 import inspect
 import os
 
+import conflict
 import ops
 import pytest
 from ops import testing
@@ -191,15 +192,7 @@ def proxy_invalid(tinyproxy_running: MockTinyproxy):
 @pytest.fixture
 def port_of_another_unit(tinyproxy_running: MockTinyproxy, monkeypatch: pytest.MonkeyPatch):
     """Let Juju refuse the port, because another unit on the machine has it and runs tinyproxy."""
-
-    def open_port(unit: ops.Unit, protocol: str, port: int) -> None:
-        # These are the words of Juju 4.0.14.
-        raise ops.ModelError(
-            'ERROR cannot open 8000/tcp (unit "second/0"): port range conflicts with 8000/tcp'
-            ' (unit "tinyproxy/0")'
-        )
-
-    monkeypatch.setattr("ops.Unit.open_port", open_port)
+    monkeypatch.setattr("ops.Unit.open_port", conflict.open_port)
     return tinyproxy_running
 
 
