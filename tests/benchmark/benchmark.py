@@ -23,13 +23,10 @@ import tempfile
 import time
 import zipfile
 
-import asking
-import balancing
-import machine
-import packed
-
 import charm
 import tinyproxy
+from tests import asking, packed
+from tests.functional import balancing, machine
 
 HERE = pathlib.Path(__file__).parent
 PAIRS = 40  # Runs of a hook, each beside one of the floor.

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 
-import machine
+from tests.functional import machine
 
 PORT = 8080
 CONFIG = """\
@@ -63,11 +63,11 @@ class IsolatedUnit:
             mount -t tmpfs tmpfs /etc/tinyproxy
             exec "$@"
         """
-        program = pathlib.Path(__file__).with_name("isolated.py")
         command = ["ip", "netns", "exec", self.name, "unshare", "--mount", "--pid", "--fork"]
-        command += ["--kill-child", "sh", "-ec", script, "sh", sys.executable, str(program)]
+        command += ["--kill-child", "sh", "-ec", script, "sh"]
+        command += [sys.executable, "-m", "tests.functional.isolated", self.address]
         self._process = subprocess.Popen(
-            [*command, self.address, *self._upstream],
+            [*command, *self._upstream],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -2,12 +2,12 @@
 
 import pathlib
 
-import machine as the_machine
-import packed as the_package
-import packed_unit
 import pytest
 
 import tinyproxy
+from tests import packed as the_package
+from tests.functional import machine as the_machine
+from tests.functional import packed_unit
 
 
 @pytest.fixture(scope="session", autouse=True)

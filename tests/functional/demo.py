@@ -6,10 +6,8 @@ import time
 import urllib.error
 import urllib.request
 
-import life
-import machine
-
 import tinyproxy
+from tests.functional import life, machine
 
 BOLD, DIM, GREEN, RED, PLAIN = (
     ("\033[1m", "\033[2m", "\033[32m", "\033[31m", "\033[0m")

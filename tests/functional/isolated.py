@@ -11,10 +11,10 @@ import os
 import signal
 import sys
 
-import machine
 from ops import testing
 
 import tinyproxy
+from tests.functional import machine
 
 
 def main() -> None:

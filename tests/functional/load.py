@@ -4,7 +4,7 @@ import contextlib
 import sys
 import threading
 
-import machine
+from tests.functional import machine
 
 
 def client() -> None:

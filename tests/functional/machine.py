@@ -16,12 +16,12 @@ import threading
 import time
 import unittest.mock
 
-import conflict
 import ops
 from ops import testing
 
 import charm
 import tinyproxy
+from tests import conflict
 
 
 def refusal() -> str:
@@ -164,8 +164,7 @@ def get(path: str, host: str = "127.0.0.1") -> int:
 @contextlib.contextmanager
 def clients(number: int) -> collections.abc.Generator[None]:
     """Have so many clients that send one request after the other, from a process of their own."""
-    script = pathlib.Path(__file__).with_name("load.py")
-    with subprocess.Popen([sys.executable, str(script), str(number)]) as process:
+    with subprocess.Popen([sys.executable, "-m", "tests.functional.load", str(number)]) as process:
         try:
             yield
             assert process.poll() is None

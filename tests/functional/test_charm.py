@@ -14,15 +14,13 @@ import subprocess
 import threading
 import time
 
-import asking
-import life
-import machine
 import pytest
-import slugs
 from ops import testing
 
 import charm
 import tinyproxy
+from tests import asking, slugs
+from tests.functional import life, machine
 
 PORT_TAKEN = "blocked: Port 8000 is taken: stop the program that uses it"
 # The events after which the unit must serve, whatever happened before.

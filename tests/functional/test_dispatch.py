@@ -4,11 +4,9 @@ import os
 import pathlib
 import zipfile
 
-import life
-import machine
-from packed_unit import PackedUnit
-
 import tinyproxy
+from tests.functional import life, machine
+from tests.functional.packed_unit import PackedUnit
 
 
 def test_package_holds_what_runs_and_nothing_else(charm_path: pathlib.Path):

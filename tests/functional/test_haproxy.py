@@ -4,12 +4,11 @@ import contextlib
 import pathlib
 import time
 
-import asking
-import balancing
-import machine
 import pytest
 
 import tinyproxy
+from tests import asking
+from tests.functional import balancing, machine
 
 CAP_NET_ADMIN = 12  # https://manpages.ubuntu.com/manpages/noble/en/man7/capabilities.7.html
 

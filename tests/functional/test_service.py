@@ -6,13 +6,13 @@ import signal
 import subprocess
 import time
 
-import asking
-import machine
 import pytest
-from packed_unit import PackedUnit
 
 import charm
 import tinyproxy
+from tests import asking
+from tests.functional import machine
+from tests.functional.packed_unit import PackedUnit
 
 pytestmark = pytest.mark.skipif(not machine.has_systemd(), reason="This needs systemd.")
 

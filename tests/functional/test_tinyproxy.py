@@ -13,12 +13,11 @@ import socket
 import subprocess
 import time
 
-import life
-import machine
 import pytest
 
 import charm
 import tinyproxy
+from tests.functional import life, machine
 
 PROXY = ("127.0.0.1", charm.PORT)
 

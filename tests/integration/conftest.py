@@ -1,8 +1,9 @@
 """Fixtures of the integration tests, beside those of pytest-jubilant."""
 
 import jubilant
-import packed
 import pytest
+
+from tests import packed
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,10 @@ import http.client
 import pathlib
 import time
 
-import asking
 import jubilant
 import pytest
+
+from tests import asking
 
 APP = "tinyproxy"
 PORT = 8000

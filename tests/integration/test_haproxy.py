@@ -2,8 +2,9 @@
 
 import pathlib
 
-import asking
 import jubilant
+
+from tests import asking
 
 APP = "tinyproxy"
 

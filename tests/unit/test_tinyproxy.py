@@ -8,11 +8,11 @@ import socket
 import subprocess
 
 import pytest
-import slugs
 from charmlibs import apt, pathops
-from simulation import PID, Machine, simulate
 
 import tinyproxy
+from tests import slugs
+from tests.unit.simulation import PID, Machine, simulate
 
 SERVICE = (
     "systemd-run --unit=juju-tinyproxy.service --collect --quiet -p Restart=always"
