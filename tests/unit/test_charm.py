@@ -1,15 +1,16 @@
 """State-transition tests: one event each, with the helper replaced."""
 
+import dataclasses
 import inspect
 import os
 
-import conflict
 import ops
 import pytest
 from ops import testing
 
 import charm
 import tinyproxy
+from tests import conflict
 
 Context = testing.Context[charm.TinyproxyCharm]
 
@@ -207,6 +208,14 @@ def test_slug_invalid():
     """A slug that doesn't match the regex is an error."""
     with pytest.raises(ValueError, match=r"^Invalid slug: 'foo/bar'"):
         charm.TinyproxyConfig(slug="foo/bar")
+
+
+def test_config_is_constant():
+    """A slug that was checked can't be replaced by one that wasn't."""
+    config = charm.TinyproxyConfig()
+
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.slug = "foo/bar"  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_install(context: Context, tinyproxy_absent: MockTinyproxy):
@@ -452,6 +461,14 @@ def test_update_status_takes_over(context: Context, tinyproxy_absent: MockTinypr
     assert state_out.unit_status == testing.ActiveStatus()
 
 
+def test_update_status_invalid_config(context: Context, tinyproxy_installed: MockTinyproxy):
+    """The update-status event doesn't install tinyproxy again if no slug was ever valid."""
+    state_out = context.run(context.on.update_status(), testing.State(config=INVALID_SLUG))
+
+    assert tinyproxy_installed.calls == []
+    assert state_out.unit_status == INVALID_SLUG_STATUS
+
+
 def test_update_status_package_removed_by_hand(context: Context, tinyproxy_crashed: MockTinyproxy):
     """The update-status event doesn't install a package that an operator has removed."""
     tinyproxy_crashed.installed = False
@@ -538,6 +555,16 @@ def test_website_relation_joined(context: Context, tinyproxy_running: MockTinypr
 
     state_out = context.run(context.on.relation_joined(WEBSITE), state_in)
 
+    assert published(state_out) == PUBLISHED
+
+
+def test_website_relation_joined_crashed(context: Context, tinyproxy_crashed: MockTinyproxy):
+    """A new relation starts a tinyproxy that has ended, so that the unit is published."""
+    state_in = testing.State(relations={WEBSITE})
+
+    state_out = context.run(context.on.relation_joined(WEBSITE), state_in)
+
+    assert tinyproxy_crashed.calls == ["start"]
     assert published(state_out) == PUBLISHED
 
 
