@@ -109,7 +109,7 @@ class TinyproxyCharm(ops.CharmBase):
             tinyproxy.reload_config()
 
     def _install(self) -> None:
-        """Install tinyproxy if this unit has the port, and tell Juju the version."""
+        """Install tinyproxy if this unit has the port, and set the workload version."""
         if self._open_port():
             progress = tinyproxy.get_apt_wait() or "Installing tinyproxy"
             self.unit.status = ops.MaintenanceStatus(progress)

@@ -171,7 +171,7 @@ def reload_config() -> None:
 
 
 def start() -> None:
-    """Start tinyproxy anew, unless a program has the port; raise RuntimeError if that fails."""
+    """Start or restart tinyproxy, unless its port is taken; raise RuntimeError if that fails."""
     stop()  # This also cancels a restart that systemd is about to do.
     port, path = _read_config()
     if not _wait_until(lambda: not is_port_taken(port), 1):  # It's free a moment after stop().

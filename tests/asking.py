@@ -1,4 +1,4 @@
-"""A client that asks without a pause, and counts the answers."""
+"""A client that sends requests without a pause, and counts the responses."""
 
 import http.client
 import threading
@@ -6,7 +6,7 @@ import time
 
 
 class Client:
-    """Sends one request after the other, in a thread of its own, while a block runs."""
+    """Sends one request after the other in its own thread, until the block ends."""
 
     def __init__(
         self, path: str, pause: float = 0.001, host: str = "127.0.0.1", port: int = 8000
@@ -17,7 +17,7 @@ class Client:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._ask)
         self.failed = 0
-        self.answered: list[float] = []  # When each answer came, in seconds.
+        self.answered: list[float] = []  # The times of the responses, in seconds.
 
     def __enter__(self) -> "Client":
         self.answered.append(time.monotonic())
@@ -30,7 +30,7 @@ class Client:
         self.answered.append(time.monotonic())
 
     def outage(self) -> float:
-        """Return the longest time without an answer, in seconds."""
+        """Return the longest time without a response, in seconds."""
         times = zip(self.answered, self.answered[1:], strict=False)
         return max(later - earlier for earlier, later in times)
 

@@ -1,4 +1,4 @@
-"""Where the tests find the packed charm."""
+"""The packed charm for the tests."""
 
 import os
 import pathlib
@@ -7,11 +7,11 @@ import pathlib
 def find() -> pathlib.Path:
     """Return the path of the packed charm.
 
-    That is the file that the environment's CHARM_PATH names, else the only one with the ending
-    ``.charm`` in the project's folder.
+    The environment variable CHARM_PATH names the file. Without this variable, it's the only file
+    in the project's folder that ends with ``.charm``.
 
     Raises:
-        FileNotFoundError: if CHARM_PATH names no file, or there is not exactly one in the folder.
+        FileNotFoundError: if there is no such file, or if the folder has several.
     """
     if path := os.environ.get("CHARM_PATH"):
         charms = [pathlib.Path(path).resolve()]

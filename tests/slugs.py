@@ -1,4 +1,4 @@
-"""Slugs that the charm must refuse: what a hostile tester would write."""
+"""Slugs that the charm must refuse."""
 
 INVALID = [
     "",

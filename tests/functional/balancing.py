@@ -1,4 +1,4 @@
-"""HAProxy in front of units that have a network, files and processes of their own."""
+"""HAProxy, and units that each have their own network, files and processes."""
 
 import collections.abc
 import contextlib
@@ -32,10 +32,10 @@ listen tinyproxy
 
 
 class IsolatedUnit:
-    """A unit in namespaces, with the address that it has on a network between it and us."""
+    """A unit in namespaces, with an address on a network that connects it with this machine."""
 
     def __init__(self, number: int, upstream_url: str | None = None) -> None:
-        """Prepare the unit; without a URL, it has an upstream of its own."""
+        """Prepare the unit. Without an upstream's URL, it runs its own upstream."""
         self._upstream = [upstream_url] if upstream_url else []
         self.name = f"tinyproxy-{number}"
         self.address = f"10.213.{number}.2"
@@ -91,7 +91,7 @@ class IsolatedUnit:
 
 
 class HAProxy:
-    """HAProxy, which balances over the units that published an address and a port."""
+    """HAProxy, which balances over the units that publish an address and a port."""
 
     def __init__(self, folder: pathlib.Path) -> None:
         self._folder = folder
@@ -108,7 +108,7 @@ class HAProxy:
 
     @contextlib.contextmanager
     def running(self) -> collections.abc.Generator[None]:
-        """Run HAProxy for the length of a block."""
+        """Run HAProxy until the block ends."""
         command = ["haproxy", "-W", "-f", str(self._config)]
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as self._process:
             try:
@@ -118,6 +118,6 @@ class HAProxy:
                 self._process.terminate()
 
     def reload(self, units: collections.abc.Iterable[IsolatedUnit]) -> None:
-        """Use new relation data, without a pause for clients."""
+        """Reload HAProxy with new relation data, without dropping requests."""
         self.configure(units)
         self._process.send_signal(signal.SIGUSR2)

@@ -1,4 +1,4 @@
-"""Fixtures of the functional tests: a machine that is left as it was found, and what is on it."""
+"""Fixtures of the functional tests. They leave the machine as it was before."""
 
 import pathlib
 
@@ -12,7 +12,7 @@ from tests.functional import packed_unit
 
 @pytest.fixture(scope="session", autouse=True)
 def machine():
-    """Stop where tinyproxy is in use already; afterwards remove what the tests brought."""
+    """Stop if the machine uses tinyproxy already. Afterwards, restore the machine."""
     if reason := the_machine.refusal():
         pytest.exit(f"Nothing was touched. {reason}", returncode=1)
     with the_machine.cleaning():
@@ -35,7 +35,7 @@ def upstream(_upstream: the_machine.Upstream, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.fixture
 def new_unit():
-    """Return a unit on which nothing has happened yet, on a machine without tinyproxy."""
+    """Return a new unit, on a machine without tinyproxy."""
     the_machine.clean()
     yield the_machine.Unit()
     the_machine.kill_tinyproxies()
@@ -43,7 +43,7 @@ def new_unit():
 
 @pytest.fixture
 def unit():
-    """Return a unit that is installed, and not configured or started."""
+    """Return a unit that is installed, but not configured or started."""
     if not tinyproxy.is_installed():
         tinyproxy.install()
     yield the_machine.Unit()
@@ -69,7 +69,7 @@ def charm_path():
 
 @pytest.fixture
 def new_machine():
-    """Have a machine without tinyproxy, and leave it so."""
+    """Remove tinyproxy from the machine before and after a test."""
     the_machine.clean()
     yield
     the_machine.clean()

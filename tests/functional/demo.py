@@ -1,4 +1,4 @@
-"""Play the life of one unit on this machine, without Juju, and show what an operator would see."""
+"""Run the life of one unit on this machine without Juju, and show what an operator would see."""
 
 import sys
 import threading
@@ -17,21 +17,21 @@ BOLD, DIM, GREEN, RED, PLAIN = (
 
 
 class Demo:
-    """A unit whose events and answers are shown, and compared with what they should be."""
+    """A unit whose statuses and responses are shown, and compared with the expected ones."""
 
     def __init__(self) -> None:
         self.unit = machine.Unit()
         self.failures = 0
 
     def event(self, name: str, expected: str) -> None:
-        """Run the charm for an event, and show the status after it and the time it took."""
+        """Run the charm for an event, and show the resulting status and the time."""
         begin = time.perf_counter()
         status = self.unit.run(name)
         milliseconds = (time.perf_counter() - begin) * 1000
         self._show(f"{BOLD}{name:<16}{PLAIN}{milliseconds:>6.0f} ms  ", status, expected)
 
     def request(self, slug: str, expected: int) -> None:
-        """Send a request to the proxy, and show the answer."""
+        """Send a request to the proxy, and show the response."""
         url = f"http://127.0.0.1:8000/{slug}/"
         try:
             with urllib.request.urlopen(url, timeout=10) as response:
@@ -41,16 +41,16 @@ class Demo:
                 answer = f"{e.status} {e.reason}"
         self._show(f"  {DIM}${PLAIN} curl {url:<32}", answer, str(expected))
 
-    def check(self, what: str, found: str) -> None:
-        """Show whether something is as it should be: found is empty then, or says what is not."""
-        self._show(f"  {what}: ", found or "yes", "yes")
+    def check(self, what: str, problem: str) -> None:
+        """Show whether a check succeeds: if so, the problem is an empty string."""
+        self._show(f"{what}: ", problem or "yes", "yes")
 
     def _show(self, what: str, result: str, expected: str) -> None:
         good = result.startswith(expected)
         self.failures += not good
         print(f"{what}{GREEN if good else RED}{result}{PLAIN}", flush=True)
         if not good:
-            print(f"  {RED}This should be: {expected}{PLAIN}")
+            print(f"  {RED}Expected: {expected}{PLAIN}")
 
 
 def title(page: bytes) -> str:
@@ -60,7 +60,7 @@ def title(page: bytes) -> str:
 
 
 def is_reachable(url: str) -> bool:
-    """Return whether a page answers within three seconds, a slow name server included."""
+    """Return whether a page is reachable within three seconds, including its name server."""
     reached: list[bool] = []
 
     def fetch() -> None:
@@ -77,7 +77,7 @@ def is_reachable(url: str) -> bool:
 
 
 def play(demo: Demo) -> None:
-    """Play the life of a unit, and let tinyproxy end before update-status."""
+    """Run the events of a unit's life, and kill tinyproxy before update-status."""
     for step in life.LIFE:
         if step.event == "update-status":
             print(f"\n{DIM}$ juju exec --unit tinyproxy/0 'kill -KILL $(pidof tinyproxy)'{PLAIN}")
@@ -92,7 +92,7 @@ def play(demo: Demo) -> None:
 
 
 def main() -> int:
-    """Return the exit status: 0 if everything was as it should be, 1 otherwise."""
+    """Return the exit status: 0 if each result was the expected one, 1 otherwise."""
     if reason := machine.refusal():
         print(f"Nothing was touched. {reason}", file=sys.stderr)
         return 1
@@ -101,11 +101,11 @@ def main() -> int:
     with machine.Upstream() as upstream, machine.cleaning():
         if not is_reachable(tinyproxy.UPSTREAM_URL):
             print(
-                f"{tinyproxy.UPSTREAM_URL} cannot be reached: a page of our own stands in for it."
+                f"{tinyproxy.UPSTREAM_URL} can't be reached. The demo serves its own page instead."
             )
             tinyproxy.UPSTREAM_URL = upstream.url
         play(demo)
-        demo.check("the machine is as it was", machine.refusal())
+        demo.check("\nThe machine is as it was before", machine.refusal())
     return 1 if demo.failures else 0
 
 

@@ -1,8 +1,8 @@
-"""A unit on a machine of its own: run this in namespaces, and send it events, a line each.
+"""Run one unit in namespaces: read events from standard input, one per line.
 
-The arguments are the unit's address and, optionally, the URL of the upstream. Each answer is a
-line of JSON: the unit's status, what it published for load balancers, and how many requests
-reached an upstream of its own.
+The arguments are the unit's address and, optionally, the URL of the upstream. For each event, this
+prints a line of JSON: the unit's status, its relation data for load balancers, and how many
+requests have reached its own upstream.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from tests.functional import machine
 
 
 def main() -> None:
-    """Answer the events that come from standard input, until it ends."""
+    """Run the charm for each event from standard input."""
     relation = testing.Relation("website", id=1)
     network = testing.Network("website", ingress_addresses=[sys.argv[1]])
     unit = machine.Unit()

@@ -1,4 +1,4 @@
-"""The life of a unit: what an operator does, what the status is then, and what is served."""
+"""The life of a unit: operators' commands, events, and the status and slug that result."""
 
 import dataclasses
 

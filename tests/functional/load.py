@@ -1,4 +1,4 @@
-"""Send requests to the proxy with so many clients at a time, until this program is ended."""
+"""Send requests to the proxy, from as many clients as the argument says, without an end."""
 
 import contextlib
 import sys
@@ -10,7 +10,7 @@ from tests.functional import machine
 def client() -> None:
     """Send one request after the other."""
     while True:
-        # While it reloads, tinyproxy drops some of its clients without an answer.
+        # During a reload, tinyproxy drops some connections without a response.
         with contextlib.suppress(OSError):
             machine.get("/example/")
 

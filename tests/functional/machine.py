@@ -1,4 +1,4 @@
-"""The machine that the functional tests and the demo use, and a unit that lives on it."""
+"""The machine that the functional tests and the demo use, and a unit on it."""
 
 import collections.abc
 import contextlib
@@ -25,7 +25,7 @@ from tests import conflict
 
 
 def refusal() -> str:
-    """Return why this machine must not be used, or an empty string if it can be."""
+    """Return why the tests must not use this machine, or an empty string if they can."""
     if not shutil.which("apt-get"):
         return "This needs Debian or Ubuntu."
     if os.geteuid() != 0:
@@ -45,7 +45,7 @@ def refusal() -> str:
 
 
 def tinyproxies() -> list[int]:
-    """Return the numbers of the processes that are a tinyproxy, other than in a container."""
+    """Return the process number of each tinyproxy on this machine, except in containers."""
     parents: dict[int, int] = {}
     for process in pathlib.Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -53,7 +53,7 @@ def tinyproxies() -> list[int]:
             if here and "/usr/bin/tinyproxy" in os.readlink(process / "exe"):
                 stat = (process / "stat").read_text().rpartition(")")[2]
                 parents[int(process.name)] = int(stat.split()[1])
-    # While it becomes a daemon, tinyproxy forks, and its parent is about to end.
+    # tinyproxy forks to become a daemon. For a moment, its parent still runs.
     return [pid for pid in parents if pid not in parents.values()]
 
 
@@ -63,7 +63,7 @@ def has_systemd() -> bool:
 
 
 def kill_tinyproxies() -> None:
-    """Kill what this has started, as at a reboot, and wait for the end."""
+    """Kill the tests' tinyproxy, as a reboot does, and wait until it has ended."""
     if has_systemd():
         subprocess.run(["systemctl", "stop", "juju-tinyproxy.service*"], check=True)
     for pid in tinyproxies():
@@ -74,13 +74,13 @@ def kill_tinyproxies() -> None:
 
 
 def remove_files() -> None:
-    """Remove the files that tinyproxy and the tests leave. There were none before."""
+    """Remove the files of tinyproxy and the tests. Before the tests, there were none."""
     shutil.rmtree(tinyproxy.CONFIG_FILE.parent, ignore_errors=True)
     tinyproxy.PID_FILE.unlink(missing_ok=True)
 
 
 def clean() -> None:
-    """Leave the machine as it was before, also when APT was interrupted."""
+    """Restore the machine, even if APT was interrupted."""
     kill_tinyproxies()
     query = ["dpkg-query", "--show", "--showformat=${db:Status-Status}", "tinyproxy-bin"]
     status = subprocess.run(query, capture_output=True, text=True).stdout
@@ -93,7 +93,7 @@ def clean() -> None:
 
 @contextlib.contextmanager
 def cleaning() -> collections.abc.Generator[None]:
-    """Clean when the block ends, also if Ctrl-C or SIGTERM ends it."""
+    """Restore the machine when the block ends, even if Ctrl-C or SIGTERM ends it."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
@@ -105,7 +105,7 @@ def cleaning() -> collections.abc.Generator[None]:
 
 @contextlib.contextmanager
 def debian_packages(*names: str) -> collections.abc.Generator[None]:
-    """Have packages installed, without starting their services; remove afterwards what came."""
+    """Install packages without starting their services. Afterwards, remove the new ones."""
 
     def installed() -> set[str]:
         command = ["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package}\n"]
@@ -133,7 +133,7 @@ def debian_packages(*names: str) -> collections.abc.Generator[None]:
 
 
 def wait_until(condition: collections.abc.Callable[[], bool], seconds: float = 5) -> bool:
-    """Return whether the condition comes true within so many seconds."""
+    """Return whether the condition comes true within a number of seconds."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -151,11 +151,11 @@ def is_open(port: int) -> bool:
 def wait_for_port(port: int) -> None:
     """Wait until a program on this machine listens on a port."""
     if not wait_until(lambda: is_open(port), seconds=20):
-        raise TimeoutError(f"Nobody listens on port {port}.")
+        raise TimeoutError(f"No program listens on port {port}.")
 
 
 def get(path: str, host: str = "127.0.0.1") -> int:
-    """Return the status of the proxy's answer to a request for a path."""
+    """Request a path from the proxy, and return the status of the response."""
     with contextlib.closing(http.client.HTTPConnection(host, charm.PORT, timeout=5)) as client:
         client.request("GET", path)
         return client.getresponse().status
@@ -163,7 +163,7 @@ def get(path: str, host: str = "127.0.0.1") -> int:
 
 @contextlib.contextmanager
 def clients(number: int) -> collections.abc.Generator[None]:
-    """Have so many clients that send one request after the other, from a process of their own."""
+    """Run a process with a number of clients that send one request after the other."""
     with subprocess.Popen([sys.executable, "-m", "tests.functional.load", str(number)]) as process:
         try:
             yield
@@ -173,7 +173,7 @@ def clients(number: int) -> collections.abc.Generator[None]:
 
 
 class Upstream:
-    """A web server on this machine, with a page and a log of the requests that reached it."""
+    """A web server on this machine, with one page and a log of its requests."""
 
     page = b"<!doctype html><title>Example</title><h1>A page of the upstream</h1>\n"
 
@@ -207,7 +207,7 @@ class Upstream:
 
 
 class Unit:
-    """A unit of the charm, with nothing simulated but Juju."""
+    """A unit of the charm on this machine. Only Juju is simulated."""
 
     def __init__(self, neighbour: "Unit | None" = None) -> None:
         self.context = testing.Context(charm.TinyproxyCharm)
@@ -215,7 +215,7 @@ class Unit:
         self.neighbour = neighbour  # Another unit on the machine, which can have the port.
 
     def config(self, **config: str) -> None:
-        """Set the options, those not named to their defaults."""
+        """Set the options. Others get their defaults."""
         self.state = dataclasses.replace(self.state, config={**config})
 
     def run(self, event: str) -> str:
@@ -228,7 +228,7 @@ class Unit:
 
     @contextlib.contextmanager
     def _juju(self) -> collections.abc.Generator[None]:
-        """Let Juju refuse the port that another unit on the machine has."""
+        """Make Juju refuse the port if another unit on the machine has it."""
         if self.neighbour and testing.TCPPort(charm.PORT) in self.neighbour.state.opened_ports:
             with unittest.mock.patch.object(ops.Unit, "open_port", conflict.open_port):
                 yield

@@ -1,11 +1,11 @@
-"""A unit of the packed charm, which runs as Juju runs it: a process an event, and hook tools."""
+"""A unit of the packed charm, which runs as Juju runs it: one process for each event."""
 
 import json
 import pathlib
 import subprocess
 import zipfile
 
-# Stands for every hook tool: it notes how it is called, and answers as Juju would.
+# This replaces each hook tool. It logs its arguments, and prints what Juju would.
 HOOK_TOOL = """\
 #!/bin/sh
 { printf '%s\\037' "${0##*/}" "$@"; printf '\\036'; } >> "$HOOK_TOOLS_LOG"
@@ -35,7 +35,7 @@ HOOK_TOOLS = (
 
 
 class PackedUnit:
-    """A unit of the packed charm, with what it told Juju in the hook that ran last."""
+    """A unit of the packed charm, and how its last hook called the hook tools."""
 
     def __init__(self, charm_path: pathlib.Path, folder: pathlib.Path) -> None:
         self.charm = folder / "charm"
@@ -87,12 +87,12 @@ class PackedUnit:
         )
         records = self.log.read_text().split("\036")[:-1]
         self.calls = [record.split("\037")[:-1] for record in records]
-        # Juju logs what a hook prints, and such lines help nobody.
+        # Juju logs what a hook prints. Such lines don't help operators.
         assert (result.returncode, result.stdout, result.stderr) == (0, "", ""), self.calls
         assert not [call for call in self.calls if {"WARNING", "ERROR"} & set(call)]
-        return self.told("status-set")[-1]
+        return self.arguments("status-set")[-1]
 
-    def told(self, tool: str) -> list[str]:
-        """Return what a hook tool was told in the hook that ran last, without the options."""
+    def arguments(self, tool: str) -> list[str]:
+        """Return the arguments of each call of a hook tool in the last hook, except options."""
         calls = [arguments for name, *arguments in self.calls if name == tool]
         return [": ".join(word for word in call if word and word[0] != "-") for call in calls]

@@ -1,4 +1,4 @@
-"""The charm on the real machine: what an operator sees, on good days and on bad ones."""
+"""The charm on this machine, with the real tinyproxy: what operators and clients see."""
 
 import collections.abc
 import contextlib
@@ -23,7 +23,7 @@ from tests import asking, slugs
 from tests.functional import life, machine
 
 PORT_TAKEN = "blocked: Port 8000 is taken: stop the program that uses it"
-# The events after which the unit must serve, whatever happened before.
+# After each of these events, the unit must serve.
 EVENTS = ["start", "config_changed", "update_status"]
 FAULTS = pytest.mark.parametrize(
     "fault", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hanging"]
@@ -31,7 +31,7 @@ FAULTS = pytest.mark.parametrize(
 
 
 def serves(slug: str) -> bool:
-    """Return whether the proxy answers on this slug, and not on one of the others."""
+    """Return whether the proxy serves this slug and no other."""
     answers = {path: machine.get(f"/{path}/") for path in {"example", "foo", slug}}
     return answers == {path: 200 if path == slug else 400 for path in answers}
 
@@ -51,8 +51,8 @@ def test_life_of_a_unit(new_unit: machine.Unit):
 
 
 @contextlib.contextmanager
-def stranger(*command: str, executable: str | None = None):
-    """Run a program that is not ours and must survive: without arguments, one that sleeps."""
+def unmanaged_program(*command: str, executable: str | None = None):
+    """Run a program that the charm must not end. Without a command, it sleeps."""
     with subprocess.Popen(
         command or ["sleep", "60"],
         executable=executable,
@@ -68,25 +68,36 @@ def stranger(*command: str, executable: str | None = None):
 
 @contextlib.contextmanager
 def zombie():
-    """Have a process that has ended and that nobody has waited for."""
+    """Return the number of a process that has ended, and that its parent hasn't waited for."""
     with subprocess.Popen(["true"]) as process:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         yield process.pid
 
 
 @contextlib.contextmanager
-def nobody():
-    """Have a number that no process has."""
+def ended_process():
+    """Return a number that no process has."""
     with subprocess.Popen(["true"]) as process:
         pass
     yield process.pid
 
 
 @pytest.fixture(
-    params=["", " \n", "garbage", "0", "-1", "4194305", "9" * 30, nobody, stranger, zombie]
+    params=[
+        "",
+        " \n",
+        "garbage",
+        "0",
+        "-1",
+        "4194305",
+        "9" * 30,
+        ended_process,
+        unmanaged_program,
+        zombie,
+    ]
 )
 def wrong_pid(request: pytest.FixtureRequest):
-    """Return what a PID file can say without naming our tinyproxy."""
+    """Return contents of a PID file that don't name the unit's tinyproxy."""
     if isinstance(request.param, str):
         yield request.param
     else:
@@ -94,7 +105,7 @@ def wrong_pid(request: pytest.FixtureRequest):
             yield f"{pid}\n"
 
 
-def test_pid_file_is_not_believed(unit: machine.Unit, wrong_pid: str):
+def test_wrong_pid_file_is_ignored(unit: machine.Unit, wrong_pid: str):
     tinyproxy.PID_FILE.write_text(wrong_pid)
     assert not tinyproxy.is_running()
     assert unit.run("start") == "active"
@@ -111,7 +122,7 @@ def test_pid_file_is_not_believed(unit: machine.Unit, wrong_pid: str):
 
 
 @pytest.mark.parametrize("event", EVENTS)
-def test_deleted_pid_file_does_not_hide_tinyproxy(serving_unit: machine.Unit, event: str):
+def test_deleted_pid_file(serving_unit: machine.Unit, event: str):
     [pid] = machine.tinyproxies()
     tinyproxy.PID_FILE.unlink()
     for slug in ("foo", "example"):
@@ -127,7 +138,7 @@ def test_deleted_pid_file_does_not_hide_tinyproxy(serving_unit: machine.Unit, ev
     ("event", "fault"),
     [*((event, signal.SIGKILL) for event in EVENTS), ("update_status", signal.SIGSTOP)],
 )
-def test_killed_or_hanging_tinyproxy_comes_back(
+def test_killed_or_hanging_tinyproxy_is_restarted(
     serving_unit: machine.Unit, event: str, fault: signal.Signals
 ):
     [pid] = machine.tinyproxies()
@@ -138,7 +149,7 @@ def test_killed_or_hanging_tinyproxy_comes_back(
 
 
 @FAULTS
-def test_killed_or_hanging_tinyproxy_takes_a_new_slug(
+def test_killed_or_hanging_tinyproxy_gets_a_new_slug(
     serving_unit: machine.Unit, fault: signal.Signals
 ):
     [pid] = machine.tinyproxies()
@@ -195,7 +206,7 @@ def test_invalid_slug_with_a_damaged_config_file(unit: machine.Unit, content: st
 
 @pytest.fixture(params=["IPv4", "IPv6", "both", "loopback"])
 def free_port(request: pytest.FixtureRequest):
-    """Let another program listen on our port, and return a function that ends this."""
+    """Let another program listen on the unit's port. Return a function that ends this."""
     addresses = {
         "IPv4": [(socket.AF_INET, "")],
         "IPv6": [(socket.AF_INET6, "")],
@@ -223,28 +234,28 @@ def test_taken_port_blocks_until_it_is_free(
 
 
 @pytest.fixture
-def strange_tinyproxy(tmp_path: pathlib.Path, unit: machine.Unit):
-    """Run a tinyproxy that is not ours, on our port and with our slug; return its number."""
+def unmanaged_tinyproxy(tmp_path: pathlib.Path, unit: machine.Unit):
+    """Run a tinyproxy of another program, on the unit's port and slug. Return its number."""
     config = tmp_path / "tinyproxy.conf"
     config.write_text(
         f'Port {charm.PORT}\nReverseOnly Yes\nReversePath "/example/" "http://127.0.0.1:1/"\n'
     )
-    with stranger("tinyproxy", "-d", "-c", str(config)) as pid:
+    with unmanaged_program("tinyproxy", "-d", "-c", str(config)) as pid:
         machine.wait_for_port(charm.PORT)
         yield pid
 
 
-def test_strange_tinyproxy_is_left_alone(unit: machine.Unit, strange_tinyproxy: int):
+def test_unmanaged_tinyproxy_is_left_alone(unit: machine.Unit, unmanaged_tinyproxy: int):
     for event in (*EVENTS, "stop"):
-        tinyproxy.PID_FILE.write_text(str(strange_tinyproxy))
+        tinyproxy.PID_FILE.write_text(str(unmanaged_tinyproxy))
         status = unit.run(event)
         assert status == PORT_TAKEN or event == "stop"
-        assert machine.tinyproxies() == [strange_tinyproxy]
+        assert machine.tinyproxies() == [unmanaged_tinyproxy]
 
 
 def test_program_with_the_command_line_of_tinyproxy_is_left_alone(unit: machine.Unit):
     grep = shutil.which("grep")  # It takes these arguments, and waits for its input.
-    with stranger("tinyproxy", "-c", str(tinyproxy.CONFIG_FILE), executable=grep):
+    with unmanaged_program("tinyproxy", "-c", str(tinyproxy.CONFIG_FILE), executable=grep):
         assert not tinyproxy.is_running()
         assert unit.run("start") == "active"
         unit.run("stop")
@@ -252,7 +263,7 @@ def test_program_with_the_command_line_of_tinyproxy_is_left_alone(unit: machine.
 
 @pytest.fixture
 def container(tmp_path: pathlib.Path, unit: machine.Unit):
-    """Run our own command in a container, and return the number of its process."""
+    """Run the unit's command in a container, and return the number of its process."""
     script = f"""
         mkdir -p bin lib lib64 usr .{tinyproxy.CONFIG_FILE.parent}
         echo 'Port 8001' > .{tinyproxy.CONFIG_FILE}
@@ -286,7 +297,7 @@ def test_tinyproxy_in_a_container_is_left_alone(unit: machine.Unit, container: i
 
 
 def test_hook_killed_before_the_signal(serving_unit: machine.Unit):
-    tinyproxy.ensure_config(charm.PORT, "foo")  # The file is new, the process still old.
+    tinyproxy.ensure_config(charm.PORT, "foo")  # tinyproxy still serves the former slug.
     serving_unit.config(slug="foo")
     assert serving_unit.run("update_status") == "active"
     assert serves("foo")
@@ -294,7 +305,7 @@ def test_hook_killed_before_the_signal(serving_unit: machine.Unit):
 
 def test_hook_killed_after_the_launch(unit: machine.Unit):
     tinyproxy.ensure_config(charm.PORT, "example")
-    # Tinyproxy is still about to open its port and to install its signal handlers.
+    # It hasn't opened its port or installed its signal handlers yet.
     subprocess.run(["tinyproxy"], check=True)
     begin = time.monotonic()
     assert unit.run("config_changed") == "active"
@@ -339,7 +350,7 @@ def test_config_file_is_repaired(
     assert machine.tinyproxies() == [pid]
 
 
-def test_settings_made_by_hand_are_undone(serving_unit: machine.Unit):
+def test_settings_changed_by_hand_are_undone(serving_unit: machine.Unit):
     config = tinyproxy.CONFIG_FILE.read_text()
     tinyproxy.CONFIG_FILE.write_text(config.replace("ReverseOnly Yes", "ReverseOnly No"))
     tinyproxy.reload_config()
@@ -378,7 +389,7 @@ def test_longest_slug_is_served(serving_unit: machine.Unit):
     assert serves("a" * 200)
 
 
-def test_remove_twice_after_nothing_but_install(new_unit: machine.Unit):
+def test_remove_twice_after_install(new_unit: machine.Unit):
     new_unit.run("install")
     for _ in range(2):
         new_unit.run("stop")
@@ -387,7 +398,7 @@ def test_remove_twice_after_nothing_but_install(new_unit: machine.Unit):
 
 
 def test_remove_after_a_blocked_start(unit: machine.Unit):
-    with socket.create_server(("", charm.PORT)), stranger() as pid:
+    with socket.create_server(("", charm.PORT)), unmanaged_program() as pid:
         assert unit.run("start") == PORT_TAKEN
         tinyproxy.PID_FILE.write_text(f"{pid}\n")
         unit.run("stop")
@@ -395,7 +406,7 @@ def test_remove_after_a_blocked_start(unit: machine.Unit):
     assert machine.refusal() == ""
 
 
-def test_remove_leaves_the_files_of_others(serving_unit: machine.Unit):
+def test_remove_keeps_other_files(serving_unit: machine.Unit):
     other = tinyproxy.CONFIG_FILE.with_name("filter")
     other.write_text("kept")
     serving_unit.run("stop")
@@ -445,7 +456,7 @@ def test_upgraded_package_takes_effect(serving_unit: machine.Unit):
 
 @contextlib.contextmanager
 def archive(sources: str, folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
-    """Let APT use the archive of a sources.list, and no other."""
+    """Make APT use only the archive of a sources.list file."""
     (folder / "sources.list").write_text(sources)
     (folder / "lists").mkdir()
     (folder / "apt.conf").write_text(
@@ -460,7 +471,7 @@ def archive(sources: str, folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch)
 
 @contextlib.contextmanager
 def apt_lock(path: str, seconds: float):
-    """Hold a lock of APT for a time, as another process that uses APT would."""
+    """Hold one of APT's locks for some seconds, as another process that uses APT does."""
     with open(path, "a") as lock:
         fcntl.lockf(lock, fcntl.LOCK_EX)
         timer = threading.Timer(seconds, fcntl.lockf, (lock, fcntl.LOCK_UN))
@@ -470,7 +481,7 @@ def apt_lock(path: str, seconds: float):
 
 
 def fail_to_install(unit: machine.Unit) -> str:
-    """Return what Juju's log says about an install hook that fails."""
+    """Run an install hook that fails, and return the error in Juju's log."""
     with pytest.raises(testing.errors.UncaughtCharmError) as excinfo:
         unit.run("install")
     return str(excinfo.value.__cause__)
@@ -514,7 +525,7 @@ def test_lock_of_apt_is_waited_for(
 
 @pytest.fixture
 def repository(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
-    """Let APT find two versions of a stand-in for the package, and prefer the older one."""
+    """Make APT find two versions of a package with this name, and prefer the older one."""
     stanzas = ""
     for version in ("0.1", "9.9"):
         program = tmp_path / version / "usr" / "bin" / "tinyproxy"
@@ -522,7 +533,7 @@ def repository(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
         program.write_text(f"#!/bin/sh\necho tinyproxy {version}\n")
         program.chmod(0o755)
         control = f"Package: tinyproxy-bin\nVersion: {version}\nArchitecture: all\n"
-        control += "Maintainer: Nobody <nobody@example.com>\nDescription: stand-in\n"
+        control += "Maintainer: Nobody <nobody@example.com>\nDescription: test\n"
         (tmp_path / version / "DEBIAN").mkdir()
         (tmp_path / version / "DEBIAN" / "control").write_text(control)
         deb = tmp_path / f"{version}.deb"
@@ -600,10 +611,10 @@ PROXY_PORT = 8002
 
 @pytest.fixture
 def proxy(tmp_path: pathlib.Path, unit: machine.Unit):
-    """Run a real proxy that wants a password, and return a URL for it, with the password."""
+    """Run a proxy that requires a password, and return its URL with the password."""
     config = tmp_path / "proxy.conf"
     config.write_text(f"Port {PROXY_PORT}\nBasicAuth user secret\nDisableViaHeader No\n")
-    with stranger("tinyproxy", "-d", "-c", str(config)):
+    with unmanaged_program("tinyproxy", "-d", "-c", str(config)):
         machine.wait_for_port(PROXY_PORT)
         yield f"http://user:secret@127.0.0.1:{PROXY_PORT}"
 

@@ -1,4 +1,4 @@
-"""The packed charm, run as Juju runs it: a process an event, and hook tools on the PATH."""
+"""The packed charm, run as Juju runs it: one process for each event."""
 
 import os
 import pathlib
@@ -9,7 +9,7 @@ from tests.functional import life, machine
 from tests.functional.packed_unit import PackedUnit
 
 
-def test_package_holds_what_runs_and_nothing_else(charm_path: pathlib.Path):
+def test_package_contents(charm_path: pathlib.Path):
     with zipfile.ZipFile(charm_path) as archive:
         names = archive.namelist()
     assert {name for name in names if name.startswith("src/") and name != "src/"} == {
@@ -30,7 +30,7 @@ def test_package_holds_what_runs_and_nothing_else(charm_path: pathlib.Path):
 
 
 def serves(slug: str) -> bool:
-    """Return whether the proxy answers on this slug alone, without asking the upstream."""
+    """Return whether the proxy serves this slug and no other, without using the upstream."""
     answers = {path: machine.get(f"/{path}") for path in ("example", "foo")}
     return answers == {path: 301 if path == slug else 400 for path in answers}
 
@@ -41,22 +41,22 @@ def test_life_of_a_packed_unit(packed: PackedUnit):
         packed.config(slug=step.slug)
         assert packed.run(step.event) == step.status
         if step.event == "install":
-            assert "maintenance: Installing tinyproxy" in packed.told("status-set")
-            assert packed.told("application-version-set") == [tinyproxy.get_version()]
+            assert "maintenance: Installing tinyproxy" in packed.arguments("status-set")
+            assert packed.arguments("application-version-set") == [tinyproxy.get_version()]
         if step.served:
-            assert set(packed.told("open-port")) == {"8000/tcp"}
-            assert packed.told("close-port") == []
+            assert set(packed.arguments("open-port")) == {"8000/tcp"}
+            assert packed.arguments("close-port") == []
             assert serves(step.served)
         else:
-            assert packed.told("close-port") == ["8000/tcp"]
+            assert packed.arguments("close-port") == ["8000/tcp"]
             assert machine.tinyproxies() == []
     assert machine.refusal() == ""
 
 
-def test_log_tells_what_happened(packed: PackedUnit):
+def test_log_lines_for_operators(packed: PackedUnit):
     def log() -> list[str]:
         """Return the lines for operators in Juju's log."""
-        lines = packed.told("juju-log")
+        lines = packed.arguments("juju-log")
         return [line.removeprefix("INFO: ") for line in lines if line.startswith("INFO: ")]
 
     packed.run("install")

@@ -1,4 +1,4 @@
-"""Several units behind a real HAProxy, under a client that asks without a pause."""
+"""Two units behind a real HAProxy, while a client sends requests without a pause."""
 
 import contextlib
 import pathlib
@@ -19,7 +19,7 @@ def units(new_machine: None):
     status = pathlib.Path("/proc/self/status").read_text()
     capabilities = int(status.partition("CapEff:")[2].split()[0], 16)
     if not capabilities >> CAP_NET_ADMIN & 1:
-        pytest.skip("This needs the right to make networks.")
+        pytest.skip("This needs the capability CAP_NET_ADMIN.")
     with machine.debian_packages("haproxy", "iproute2"), contextlib.ExitStack() as stack:
         tinyproxy.install()
         units = [stack.enter_context(balancing.IsolatedUnit(number)) for number in (1, 2)]
@@ -30,7 +30,7 @@ def units(new_machine: None):
 
 @pytest.fixture
 def haproxy(units: list[balancing.IsolatedUnit], tmp_path: pathlib.Path):
-    """Run HAProxy with the relation data of the units."""
+    """Run HAProxy with the units' relation data."""
     haproxy = balancing.HAProxy(tmp_path)
     haproxy.configure(units)
     with haproxy.running():
@@ -38,7 +38,7 @@ def haproxy(units: list[balancing.IsolatedUnit], tmp_path: pathlib.Path):
 
 
 def assert_both_are_used(units: list[balancing.IsolatedUnit]) -> None:
-    """Send requests, and look at how many reach the upstream of each unit."""
+    """Send requests, and check how many reach the upstream of each unit."""
     time.sleep(1)  # HAProxy needs two checks to use a unit again.
     before = [(unit.run("update_status"), unit.requests)[1] for unit in units]
     with asking.Client("/example/", port=balancing.PORT) as client:

@@ -1,4 +1,4 @@
-"""tinyproxy as a service of systemd, on a machine on which Juju's agent is another service."""
+"""tinyproxy as a systemd service, on a machine where Juju's agent is another service."""
 
 import os
 import pathlib
@@ -25,7 +25,7 @@ def systemctl(*arguments: str) -> None:
 
 @pytest.fixture
 def agent(packed: PackedUnit):
-    """Run Juju's agent: a service without KillMode, which dispatches config-changed first."""
+    """Run a service like Juju's agent: it has no KillMode, and dispatches config-changed."""
     packed.run("install")
     environment = packed.environment("config-changed")
     options = [f"--setenv={name}={value}" for name, value in environment.items()]
@@ -103,7 +103,7 @@ def test_tinyproxy_of_another_revision_moves_into_the_service(unit: machine.Unit
         f'PidFile "{tinyproxy.PID_FILE}"\nPort 8000\nTimeout 600\nReverseOnly Yes\n'
         'ReversePath "/example/" "http://www.example.com/"\n'
     )
-    subprocess.run(["tinyproxy"], check=True)  # As the tutorial's charm does, and it stays root.
+    subprocess.run(["tinyproxy"], check=True)  # The tutorial's charm runs it like this, as root.
     machine.wait_for_port(charm.PORT)
     assert unit.run("upgrade_charm") == "active"
     assert unit.run("config_changed") == "active"

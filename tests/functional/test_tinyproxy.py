@@ -1,4 +1,4 @@
-"""Tinyproxy as the charm configures it: what clients get, the hostile and the many among them."""
+"""tinyproxy with the charm's configuration: how it responds to clients, under load too."""
 
 import collections.abc
 import contextlib
@@ -27,7 +27,7 @@ def connect() -> socket.socket:
 
 
 def send(request: str) -> int:
-    """Return the status of the answer to a request, which is sent as it is written."""
+    """Send a request as it is written, and return the status of the response."""
     with connect() as client, client.makefile() as answer:
         client.sendall(request.encode())
         return int(answer.readline().split()[1])
@@ -113,13 +113,13 @@ def test_everything_but_the_slug_is_refused(upstream: machine.Upstream, target: 
     ],
 )
 @pytest.mark.usefixtures("serving_unit")
-def test_no_path_below_the_slug_leads_elsewhere(upstream: machine.Upstream, path: str):
+def test_paths_below_the_slug_reach_the_upstream(upstream: machine.Upstream, path: str):
     assert send(f"GET {path} HTTP/1.1\r\nHost: other.example\r\n\r\n") == 200
     assert upstream.requests == [f"GET {path.removeprefix('/example')} HTTP/1.1"]
 
 
 @pytest.mark.usefixtures("unit")
-def test_start_returns_when_tinyproxy_serves_and_can_take_signals():
+def test_start_returns_when_tinyproxy_serves_and_handles_signals():
     tinyproxy.ensure_config(charm.PORT, "example")
     for _ in range(30):
         tinyproxy.start()
@@ -130,7 +130,7 @@ def test_start_returns_when_tinyproxy_serves_and_can_take_signals():
 
 
 @pytest.mark.usefixtures("serving_unit")
-def test_slug_without_its_last_slash_is_answered_without_the_upstream(upstream: machine.Upstream):
+def test_slug_without_its_last_slash_is_redirected(upstream: machine.Upstream):
     assert machine.get("/example") == 301
     assert upstream.requests == []
 
@@ -159,13 +159,13 @@ def test_config_folder_that_only_root_can_read(serving_unit: machine.Unit):
 
 
 def anonymous_memory(pid: int) -> int:
-    """Return how much memory of its own a process has, in KiB."""
+    """Return a process's anonymous memory, in KiB."""
     status = pathlib.Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("RssAnon:")[2].split()[0])
 
 
 def change_slug(unit: machine.Unit, times: int) -> None:
-    """Change the slug so many times, each with a look at the first requests after the hook."""
+    """Change the slug a number of times, and check the first requests after each hook."""
     for i in range(times):
         unit.config(slug=f"slug-{i}")
         assert unit.run("config_changed") == "active"
@@ -184,7 +184,7 @@ def test_500_changes_of_slug(serving_unit: machine.Unit):
         if machine.tinyproxies() == [pid]:  # On a busy machine, a reload can crash it.
             growths.append(anonymous_memory(pid) - before)
     print(f"KiB more after 200 reloads: {growths}")
-    # Threads that run at the same time for once take memory for good. A leak repeats.
+    # Threads that run at the same time allocate memory once. A leak grows in each series.
     assert min(growths) <= 4 * 4  # Two pages of 4 KiB in 100 reloads
 
 
@@ -197,8 +197,8 @@ def test_250_changes_of_slug_under_load(serving_unit: machine.Unit):
     with machine.clients(8):
         for i in range(250):
             serving_unit.config(slug=f"slug-{i}")
-            # tinyproxy can crash after the hook's last look. Then a service heals by itself, and a
-            # daemon with the next event.
+            # tinyproxy can crash after the hook's last check. Without systemd, the next event
+            # restarts it.
             if serving_unit.run("config_changed") == life.NOT_RUNNING:
                 assert serving_unit.run("update_status") == "active"
             assert machine.wait_until(lambda i=i: serves(f"slug-{i}"), seconds=1)
@@ -217,7 +217,7 @@ def test_40_lives(unit: machine.Unit):
 
 @contextlib.contextmanager
 def idle_clients(number: int):
-    """Have so many clients that connect and then say nothing."""
+    """Have a number of clients that connect and send nothing."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with contextlib.ExitStack() as stack:
@@ -226,7 +226,7 @@ def idle_clients(number: int):
 
 
 def threads(pid: int) -> int:
-    """Return how many threads a process has: with tinyproxy, one more than it has clients."""
+    """Return how many threads a process has: tinyproxy has one for each client, and one more."""
     return len(list(pathlib.Path(f"/proc/{pid}/task").iterdir()))
 
 
@@ -282,7 +282,7 @@ def test_full_and_hanging_tinyproxy_heals(serving_unit: machine.Unit):
 
 
 @pytest.mark.usefixtures("serving_unit")
-def test_slow_client_holds_up_nobody():
+def test_slow_client_does_not_block_others():
     with connect() as slow:
         for byte in b"GET":
             slow.sendall(bytes([byte]))
@@ -293,7 +293,7 @@ def test_slow_client_holds_up_nobody():
 
 
 @pytest.mark.usefixtures("serving_unit")
-def test_a_megabyte_of_headers_holds_up_nobody():
+def test_a_megabyte_of_headers_does_not_block_others():
     [pid] = machine.tinyproxies()
     with connect() as client, contextlib.suppress(ConnectionError):
         client.sendall(b"GET /example/ HTTP/1.1\r\n")
@@ -307,7 +307,7 @@ def test_a_megabyte_of_headers_holds_up_nobody():
 
 @pytest.fixture
 def syslog():
-    """Return a function that returns what has come to syslog; where there is none, be it."""
+    """Return a function that returns the messages in syslog. Without syslog, receive them."""
     path = pathlib.Path("/dev/log")
     if path.exists():
         command = ["journalctl", "--identifier=tinyproxy", f"--since=@{int(time.time())}"]
@@ -329,7 +329,7 @@ def syslog():
         path.unlink()
 
 
-def test_log_goes_to_syslog_and_not_by_the_request(
+def test_log_goes_to_syslog_without_each_request(
     syslog: collections.abc.Callable[[], str], unit: machine.Unit
 ):
     unit.run("start")

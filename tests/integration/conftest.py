@@ -1,4 +1,4 @@
-"""Fixtures of the integration tests, beside those of pytest-jubilant."""
+"""Fixtures of the integration tests, in addition to those of pytest-jubilant."""
 
 import jubilant
 import pytest
@@ -14,6 +14,6 @@ def charm():
 
 @pytest.fixture(scope="module")
 def juju(juju: jubilant.Juju):
-    """Give a new machine the time to boot: minutes, where Jubilant would wait for three."""
+    """Wait for up to 20 minutes, because a new machine can take longer than Jubilant's default."""
     juju.wait_timeout = 20 * 60
     return juju

@@ -1,7 +1,7 @@
 """The packed charm on a real Juju controller with a cloud of machines.
 
-Except for the last test, they leave one application with one unit and the default slug behind, so
-that they can run in a model that an earlier run has kept. See
+After each test but the last, there is one unit that serves the default slug. So the tests can run
+in a model that an earlier run kept. See
 https://github.com/canonical/pytest-jubilant
 """
 
@@ -21,10 +21,10 @@ PORT = 8000
 
 
 def is_served(unit: jubilant.statustypes.UnitStatus, slug: str) -> bool:
-    """Return whether a unit serves this slug, and none of the others.
+    """Return whether a unit serves this slug and no other.
 
-    Tinyproxy answers a request for the slug without its last slash itself, with a redirect, so
-    this needs no upstream and no internet.
+    tinyproxy redirects a request for the slug without its last slash itself. So this needs no
+    upstream and no internet access.
     """
     answers: dict[str, int] = {}
     for path in {"example", "foo", slug}:
@@ -36,7 +36,7 @@ def is_served(unit: jubilant.statustypes.UnitStatus, slug: str) -> bool:
 
 
 def settled(slug: str, number: int = 1) -> collections.abc.Callable[[jubilant.Status], bool]:
-    """Return a condition for waiting: so many units are active and idle, and serve this slug."""
+    """Return a condition: a number of units are active and idle, and serve this slug."""
 
     def is_settled(status: jubilant.Status) -> bool:
         units = status.get_units(APP).values()
@@ -58,7 +58,7 @@ def only_unit(juju: jubilant.Juju) -> tuple[str, jubilant.statustypes.UnitStatus
 
 @contextlib.contextmanager
 def frequent_update_status(juju: jubilant.Juju):
-    """Let update-status come every ten seconds instead of every five minutes."""
+    """Run update-status every ten seconds instead of every five minutes."""
     juju.model_config({"update-status-hook-interval": "10s"})
     try:
         yield
@@ -100,14 +100,14 @@ def test_version_is_that_of_the_program(juju: jubilant.Juju):
     assert version == ["tinyproxy", juju.status().apps[APP].version]
 
 
-def test_slug_moves_the_proxy(juju: jubilant.Juju):
+def test_new_slug_is_served(juju: jubilant.Juju):
     juju.config(APP, {"slug": "foo"})
     juju.wait(settled("foo"), error=jubilant.any_error)
     juju.config(APP, {"slug": "example"})
     juju.wait(settled("example"), error=jubilant.any_error)
 
 
-def test_invalid_slug_blocks_and_the_former_one_is_served(juju: jubilant.Juju):
+def test_invalid_slug_blocks_the_unit(juju: jubilant.Juju):
     juju.config(APP, {"slug": "foo/bar"})
     status = juju.wait(lambda status: jubilant.all_blocked(status, APP), error=jubilant.any_error)
     assert message(status, APP) == "Invalid slug: 'foo/bar'. Slug must match the regex [a-z0-9-]+"
@@ -124,7 +124,7 @@ def test_reset_slug_is_served_after_update_status(juju: jubilant.Juju):
         juju.wait(settled("example"), error=jubilant.any_error)
 
 
-def test_restart_of_the_agent_is_not_noticed(juju: jubilant.Juju):
+def test_restart_of_the_agent_fails_no_request(juju: jubilant.Juju):
     _, unit = only_unit(juju)
     before = pid(juju)
     with asking.Client("/example", pause=0.01, host=unit.public_address) as client:

@@ -28,7 +28,7 @@ PROXY_STATUS = testing.BlockedStatus("Invalid juju-http-proxy: use http://HOST:P
 
 
 class MockTinyproxy:
-    """Stands in for the helper's functions, and records what they would do.
+    """Replaces the helper's functions, and records what they would do.
 
     By default, tinyproxy isn't installed, and nothing is wrong with the machine.
     """
@@ -192,7 +192,7 @@ def proxy_invalid(tinyproxy_running: MockTinyproxy):
 
 @pytest.fixture
 def port_of_another_unit(tinyproxy_running: MockTinyproxy, monkeypatch: pytest.MonkeyPatch):
-    """Let Juju refuse the port, because another unit on the machine has it and runs tinyproxy."""
+    """Make Juju refuse the port, because another unit on the machine has it and serves."""
     monkeypatch.setattr("ops.Unit.open_port", conflict.open_port)
     return tinyproxy_running
 
@@ -210,7 +210,7 @@ def test_slug_invalid():
         charm.TinyproxyConfig(slug="foo/bar")
 
 
-def test_config_is_constant():
+def test_config_is_frozen():
     """A slug that was checked can't be replaced by one that wasn't."""
     config = charm.TinyproxyConfig()
 
@@ -409,7 +409,7 @@ def test_config_changed_no_model_proxy(
 
 
 def test_update_status(context: Context, tinyproxy_running: MockTinyproxy):
-    """The update-status event leaves a tinyproxy that serves alone."""
+    """The update-status event doesn't touch a tinyproxy that serves."""
     state_out = context.run(context.on.update_status(), testing.State())
 
     assert tinyproxy_running.calls == []
@@ -444,7 +444,7 @@ def test_update_status_outdated(context: Context, tinyproxy_outdated: MockTinypr
 
 
 def test_update_status_full(context: Context, tinyproxy_full: MockTinyproxy):
-    """The update-status event leaves a full tinyproxy alone, and the status tells."""
+    """The update-status event doesn't restart a full tinyproxy. The status says it's full."""
     state_out = context.run(context.on.update_status(), testing.State())
 
     assert tinyproxy_full.calls == []
