@@ -21,10 +21,10 @@ class Machine:
 
     def __init__(self, folder: pathlib.Path):
         self.folder = folder
-        self.config = folder / "etc" / "tinyproxy" / "tinyproxy.conf"
-        self.pid_file = folder / "tinyproxy.pid"
+        self.config = folder / "etc/tinyproxy/tinyproxy.conf"
+        self.pid_file = folder / "var/run/tinyproxy.pid"
         self.proc = folder / "proc"
-        self.program = folder / "tinyproxy"
+        self.program = folder / "usr/bin/tinyproxy"
         self.seconds = 0.0
         self.step = 0
         self.commands: list[str] = []
@@ -35,7 +35,8 @@ class Machine:
         self.reloads = True
         self.starts = True
         self.bind_errors: dict[int, int] = {}  # By the family of addresses
-        self.proc.mkdir()
+        for path in (self.pid_file, self.proc / "locks", self.program):
+            path.parent.mkdir(parents=True)
         (self.proc / "locks").touch()
 
     def add(
@@ -56,6 +57,15 @@ class Machine:
         command = command or f"tinyproxy -c {self.config}"
         (process / "cmdline").write_text("".join(f"{word}\0" for word in command.split()))
         (process / "cgroup").write_text(f"1:name=systemd:/\n{cgroup}")
+
+    def lock(self, path: str) -> str:
+        """Let another process lock a file of APT, and return the message about it."""
+        lock = self.folder / path
+        lock.parent.mkdir(parents=True)
+        lock.touch()
+        line = f"1: POSIX  ADVISORY  WRITE 1234 fe:00:{lock.stat().st_ino} 0 EOF\n"
+        (self.proc / "locks").write_text(line)
+        return f"Waiting until another process releases {lock}"
 
     def run(self, pid: int = PID, slug: str = "example"):
         """Let tinyproxy run and serve, with a PID file."""
@@ -127,16 +137,18 @@ def chown(path: pathlib.Path, group: str):
     """Do nothing, because only root can change the group."""
 
 
+def inside(folder: pathlib.Path, path: str | pathlib.Path) -> pathlib.Path:
+    """Return the path that a path on the machine has in the machine's folder."""
+    return folder / pathlib.Path(path).relative_to("/")
+
+
 def simulate(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """Replace what the helper uses of the system, and return a machine without systemd."""
     machine = Machine(tmp_path)
-    monkeypatch.setattr("tinyproxy.CONFIG_FILE", machine.config)
-    monkeypatch.setattr("tinyproxy.PID_FILE", machine.pid_file)
-    monkeypatch.setattr("tinyproxy._PROC", machine.proc)
-    monkeypatch.setattr("tinyproxy._SYSTEMD", tmp_path / "systemd")
-    monkeypatch.setattr(
-        "tinyproxy._APT_LOCKS", (str(tmp_path / "missing"), str(tmp_path / "lock"))
-    )
+    for name in ("CONFIG_FILE", "PID_FILE", "_PROC", "_SYSTEMD"):
+        monkeypatch.setattr(f"tinyproxy.{name}", inside(tmp_path, getattr(tinyproxy, name)))
+    locks = tuple(str(inside(tmp_path, path)) for path in tinyproxy._APT_LOCKS)  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr("tinyproxy._APT_LOCKS", locks)
     monkeypatch.setattr("os.kill", machine.kill)
     monkeypatch.setattr("socket.socket", functools.partial(Connection, machine))
     monkeypatch.setattr("socket.create_server", machine.create_server)

@@ -38,7 +38,7 @@ def machine(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
 @pytest.fixture
 def systemd(machine: Machine):
     """Let systemd run on the machine."""
-    (machine.folder / "systemd").mkdir()
+    (machine.folder / "run/systemd/system").mkdir(parents=True)
 
 
 @pytest.mark.parametrize("slug", ["a", "0", "-", "foo", "foo-bar", "2024", "a" * 200])
@@ -155,25 +155,20 @@ def test_get_version_fails(machine: Machine, error: Exception, words: str):
 
 
 @pytest.fixture
-def apt_locked(machine: Machine, monkeypatch: pytest.MonkeyPatch):
-    """Let another process hold a lock of APT, on a machine on which time passes by the second."""
-    monkeypatch.setattr(machine, "step", 1)
-    lock = machine.folder / "lock"
-    lock.touch()
-    line = f"1: POSIX  ADVISORY  WRITE 1234 fe:00:{lock.stat().st_ino} 0 EOF\n"
-    (machine.proc / "locks").write_text(line)
+def apt_wait(machine: Machine):
+    """Let APT be locked for good, on a machine on which time passes by the second."""
+    machine.step = 1
+    return machine.lock("var/lib/dpkg/lock")
 
 
-def test_get_apt_wait_free(machine: Machine):
-    (machine.folder / "lock").touch()
+@pytest.mark.parametrize(
+    "path", ["var/lib/apt/lists/lock", "var/lib/dpkg/lock-frontend", "var/lib/dpkg/lock"]
+)
+def test_get_apt_wait(machine: Machine, path: str):
+    message = machine.lock(path)
+    assert tinyproxy.get_apt_wait() == message
+    (machine.proc / "locks").write_text("")
     assert tinyproxy.get_apt_wait() == ""
-
-
-@pytest.mark.usefixtures("apt_locked")
-def test_get_apt_wait_locked(machine: Machine):
-    assert (
-        tinyproxy.get_apt_wait() == f"Waiting until another process releases {machine.folder}/lock"
-    )
 
 
 def test_install(machine: Machine, caplog: pytest.LogCaptureFixture):
@@ -186,13 +181,14 @@ def test_install(machine: Machine, caplog: pytest.LogCaptureFixture):
     assert caplog.messages == []
 
 
-@pytest.mark.usefixtures("apt_locked")
-def test_install_waits_for_the_lock(machine: Machine, caplog: pytest.LogCaptureFixture):
+def test_install_waits_for_the_lock(
+    machine: Machine, apt_wait: str, caplog: pytest.LogCaptureFixture
+):
     caplog.set_level("INFO")
     tinyproxy.install()
     assert machine.seconds == 300
     assert len(machine.commands) == 2
-    assert caplog.messages == [f"Waiting until another process releases {machine.folder}/lock"]
+    assert caplog.messages == [apt_wait]
 
 
 def test_install_fails(machine: Machine):
@@ -534,7 +530,7 @@ def test_uninstall_leaves_other_files(machine: Machine):
     assert list(machine.config.parent.iterdir()) == [other]
 
 
-@pytest.mark.usefixtures("apt_locked")
+@pytest.mark.usefixtures("apt_wait")
 def test_uninstall_waits_for_the_lock(machine: Machine, removed: list[str]):
     tinyproxy.uninstall()
     assert machine.seconds >= 300
