@@ -34,6 +34,7 @@ class Machine:
         self.in_force = ""  # The slug that tinyproxy serves, if any.
         self.reloads = True
         self.starts = True
+        self.threads = 2  # Of each process
         self.bind_errors: dict[int, int] = {}  # By the family of addresses
         for path in (self.pid_file, self.proc / "locks", self.program):
             path.parent.mkdir(parents=True)
@@ -46,12 +47,9 @@ class Machine:
         command: str = "",
         cgroup: str = "0::/system.slice/juju-tinyproxy.service\n",
         numbers: str = "",
-        threads: int = 2,
     ):
         process = self.proc / str(pid)
-        (process / "task").mkdir(parents=True)
-        for thread in range(threads):
-            (process / "task" / str(thread)).touch()
+        process.mkdir()
         numbers = numbers or str(pid)
         (process / "status").write_text(f"Name:\t{name}\nState:\tS\nNSpid:\t{numbers}\n")
         command = command or f"tinyproxy -c {self.config}"
@@ -84,6 +82,12 @@ class Machine:
             self.in_force = ""
         elif number == signal.SIGUSR1 and self.reloads:
             self.in_force = self.slug()
+
+    def listdir(self, path: pathlib.Path) -> list[str]:
+        if path.name == "task":
+            return [str(number) for number in range(self.threads)]
+        with os.scandir(path) as entries:
+            return [entry.name for entry in entries]
 
     def check_output(self, command: tuple[str, ...], **options: object) -> str:
         assert options["stderr"] == subprocess.PIPE
@@ -150,6 +154,7 @@ def simulate(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Machine
     locks = tuple(str(inside(tmp_path, path)) for path in tinyproxy._APT_LOCKS)  # pyright: ignore[reportPrivateUsage]
     monkeypatch.setattr("tinyproxy._APT_LOCKS", locks)
     monkeypatch.setattr("os.kill", machine.kill)
+    monkeypatch.setattr("os.listdir", machine.listdir)
     monkeypatch.setattr("socket.socket", functools.partial(Connection, machine))
     monkeypatch.setattr("socket.create_server", machine.create_server)
     monkeypatch.setattr("subprocess.check_output", machine.check_output)

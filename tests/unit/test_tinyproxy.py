@@ -55,9 +55,9 @@ def test_check_slug_refuses(slug: str):
 
 @pytest.mark.parametrize("slug", slugs.TOO_LONG)
 def test_check_slug_shortens_a_long_slug(slug: str):
-    with pytest.raises(ValueError, match=r"^Invalid slug: '\w{20}\.\.\.'.* at most 200 char") as e:
+    rule = r"Slug must match the regex \[a-z0-9-\]\+ and have at most 200 characters$"
+    with pytest.raises(ValueError, match=rf"^Invalid slug: '\w{{20}}\.\.\.'. {rule}"):
         tinyproxy.check_slug(slug)
-    assert len(str(e.value)) < 120
 
 
 def test_ensure_config_writes_the_file(machine: Machine):
@@ -227,19 +227,22 @@ def test_is_full(machine: Machine, monkeypatch: pytest.MonkeyPatch):
         machine.sleep(seconds)
         (machine.proc / str(PID) / "status").write_text("voluntary_ctxt_switches:\t5\n")
 
-    machine.add(threads=4097)
+    machine.add()
+    machine.threads = 4097
     monkeypatch.setattr("time.sleep", sleep)
     assert tinyproxy.is_full()
 
 
 def test_is_full_hanging(machine: Machine):
-    machine.add(threads=4097)
+    machine.add()
+    machine.threads = 4097
     assert not tinyproxy.is_full()
     assert machine.seconds == pytest.approx(1, abs=0.01)
 
 
 def test_is_full_one_place_left(machine: Machine):
-    machine.add(threads=4096)
+    machine.add()
+    machine.threads = 4096
     assert not tinyproxy.is_full()
     assert machine.seconds == 0
 
