@@ -2,9 +2,11 @@
 
 import collections.abc
 import contextlib
+import csv
 import json
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 
@@ -16,6 +18,7 @@ global
     stats socket {folder}/socket expose-fd listeners
 defaults
     mode http
+    timeout check 2s
     timeout connect 1s
     timeout client 10s
     timeout server 10s
@@ -121,3 +124,19 @@ class HAProxy:
         """Reload HAProxy with new relation data, without dropping requests."""
         self.configure(units)
         self._process.send_signal(signal.SIGUSR2)
+
+    def wait(self, units: collections.abc.Iterable[IsolatedUnit]) -> None:
+        """Wait until HAProxy has checked the units, and uses exactly those that serve."""
+        serving = {unit.name for unit in units if unit.published}
+        if not machine.wait_until(lambda: self._servers() == serving, seconds=20):
+            raise TimeoutError(f"HAProxy uses {self._servers()} instead of {serving}.")
+
+    def _servers(self) -> set[str]:
+        """Return the names of the servers that HAProxy has checked and uses."""
+        with socket.socket(socket.AF_UNIX) as client, client.makefile() as answer:
+            client.connect(str(self._folder / "socket"))
+            client.sendall(b"show stat\n")
+            rows = list(csv.DictReader(answer))
+        # https://docs.haproxy.org/2.8/management.html#9.1
+        used = [row for row in rows if row["status"] == "UP" and "L7OK" in row["check_status"]]
+        return {row["svname"] for row in used}

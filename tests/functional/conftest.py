@@ -34,21 +34,36 @@ def upstream(_upstream: the_machine.Upstream, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.fixture
-def new_unit():
-    """Return a new unit, on a machine without tinyproxy."""
-    the_machine.clean()
-    yield the_machine.Unit()
+def tidy_machine():
+    """Leave at most the package after a test: no process and no other file of tinyproxy."""
+    yield
     the_machine.kill_tinyproxies()
+    the_machine.remove_files()
 
 
 @pytest.fixture
-def unit():
-    """Return a unit that is installed, but not configured or started."""
+def new_machine(tidy_machine: None):
+    """Remove tinyproxy before a test."""
+    the_machine.clean()
+
+
+@pytest.fixture
+def installed_machine(tidy_machine: None):
+    """Install tinyproxy before a test, unless an earlier test has left it."""
     if not tinyproxy.is_installed():
         tinyproxy.install()
-    yield the_machine.Unit()
-    the_machine.kill_tinyproxies()
-    the_machine.remove_files()
+
+
+@pytest.fixture
+def new_unit(new_machine: None):
+    """Return a new unit, on a machine without tinyproxy."""
+    return the_machine.Unit()
+
+
+@pytest.fixture
+def unit(installed_machine: None):
+    """Return a unit that is installed, but not configured or started."""
+    return the_machine.Unit()
 
 
 @pytest.fixture
@@ -68,14 +83,6 @@ def charm_path():
 
 
 @pytest.fixture
-def new_machine():
-    """Remove tinyproxy from the machine before and after a test."""
-    the_machine.clean()
-    yield
-    the_machine.clean()
-
-
-@pytest.fixture
-def packed(charm_path: pathlib.Path, new_machine: None, tmp_path: pathlib.Path):
-    """Return a unit of the packed charm, on a machine without tinyproxy."""
+def packed(charm_path: pathlib.Path, tidy_machine: None, tmp_path: pathlib.Path):
+    """Return a unit of the packed charm, before its first event."""
     return packed_unit.PackedUnit(charm_path, tmp_path)

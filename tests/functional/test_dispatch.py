@@ -4,6 +4,8 @@ import os
 import pathlib
 import zipfile
 
+import pytest
+
 import tinyproxy
 from tests.functional import life, machine
 from tests.functional.packed_unit import PackedUnit
@@ -35,6 +37,7 @@ def serves(slug: str) -> bool:
     return answers == {path: 301 if path == slug else 400 for path in answers}
 
 
+@pytest.mark.usefixtures("new_machine")
 def test_life_of_a_packed_unit(packed: PackedUnit):
     assert os.access(packed.charm / "src" / "charm.py", os.X_OK)
     for step in life.LIFE:
