@@ -23,9 +23,8 @@ UPSTREAM_URL = "http://www.example.com/"
 _APT_LOCKS = ("/var/lib/apt/lists/lock", "/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock")
 _MAX_CLIENTS = 4096  # Each client takes two open files: its connection and one to the upstream.
 _PROC = pathlib.Path("/proc")
-_SERVICE = "juju-tinyproxy.service"
+_SERVICE = "juju-tinyproxy.service"  # Its properties: man systemd.service
 _SYSTEMD = pathlib.Path("/run/systemd/system")  # It exists where systemd runs: man sd_booted
-# https://manpages.ubuntu.com/manpages/noble/en/man5/systemd.service.5.html
 _SERVICE_COMMAND = f"""
     systemd-run --unit={_SERVICE} --collect --quiet -p Restart=always -p RestartSec=200ms
     -p StartLimitIntervalSec=0 -p TimeoutStopSec=2s -p LimitNOFILE=16384 tinyproxy -d
@@ -73,11 +72,12 @@ def get_proxy() -> str:
     url = urllib.request.getproxies().get("http", "")
     if not url or urllib.request.proxy_bypass(urllib.parse.urlsplit(UPSTREAM_URL).netloc):
         return ""
-    pattern = r"""http://((?:[^\s\0"':@]+:[^\s\0"'@]+@)?[A-Za-z0-9._-]+):?(\d{0,5})/?"""
+    pattern = r"""http://((?:[^\s\0"':@]+:[^\s\0"'@]+@)?[A-Za-z0-9._-]+)(?::(\d{1,5})?)?/?"""
     match = re.fullmatch(pattern, urllib.parse.unquote(url))
-    if not match or int(match[2] or 80) > 65535 or len(url) > 255:
+    host, port = match.groups("80") if match else ("", "0")
+    if not 0 < int(port) < 65536 or len(url) > 255:
         raise ValueError("use http://HOST:PORT or http://USER:PASSWORD@HOST:PORT")
-    return f"{match[1]}:{match[2] or 80}"
+    return f"{host}:{port}"
 
 
 def get_apt_wait() -> str:
@@ -128,7 +128,7 @@ def is_outdated() -> bool:
         cgroup = (_PROC / str(_find_process()) / "cgroup").read_text()
         if _SYSTEMD.is_dir() and not re.search(f"/{_SERVICE}$", cgroup, re.MULTILINE):
             return True
-        changed = pathlib.Path(shutil.which("tinyproxy") or "").stat().st_ctime
+        changed = os.stat(shutil.which("tinyproxy") or "").st_ctime
         return PID_FILE.stat().st_mtime < changed < time.time()  # Later: the clock was wrong.
     return False
 
@@ -165,7 +165,7 @@ def reload_config() -> None:
     _signal(signal.SIGUSR1)
     _wait_until(lambda: is_serving() or not is_running(), 2)
     time.sleep(0.004)  # With many clients, a reload can crash tinyproxy, after 2 ms at most.
-    if not (is_running() and is_serving()):
+    if not is_serving():
         return start()
     logger.info("tinyproxy serves %s now", _read_config()[1])
 
@@ -244,7 +244,7 @@ def _run(*command: str, seconds: float = 10) -> str:
     try:  # The PATH finds the command, because its folder differs between distributions.
         return subprocess.check_output(command, stderr=subprocess.PIPE, text=True, timeout=seconds)
     except (OSError, subprocess.SubprocessError) as e:
-        raise RuntimeError(f"{e} {getattr(e, 'stderr', '')}") from e
+        raise RuntimeError(f"{e} {getattr(e, 'stderr', None) or ''}") from e
 
 
 def _signal(number: signal.Signals) -> bool:

@@ -1,4 +1,4 @@
-"""Measure what a hook costs, what a handler adds to the program, and what the proxy carries.
+"""Measure the time of hooks and handlers, the throughput of the proxy, and the package.
 
 This runs as root, on Debian or Ubuntu, and leaves the machine as it was. It asserts nothing.
 """
@@ -29,8 +29,8 @@ from tests import asking, packed
 from tests.functional import balancing, machine
 
 HERE = pathlib.Path(__file__).parent
-PAIRS = 40  # Runs of a hook, each beside one of the floor.
-CYCLES = 30  # Starts, changes and stops, each beside one by hand.
+PAIRS = 40  # Runs of a hook, each with one of the floor.
+CYCLES = 30  # Starts, changes and stops, each with one by hand.
 ROUNDS = 3  # Runs of wrk, each configuration in turn.
 WRK_SECONDS = 5
 HOOK_TOOLS = {
@@ -57,14 +57,14 @@ rows: list[dict[str, str | float]] = []
 
 
 def report(section: str, what: str, unit: str, pairs: list[tuple[float, float]]) -> None:
-    """Print the medians of many runs of a pair and of their ratios, and keep them for the file."""
-    base, ours = (statistics.median(values) for values in zip(*pairs, strict=True))
+    """Print the medians of pairs and of their ratios, and keep them for the JSON file."""
+    base, measured = (statistics.median(values) for values in zip(*pairs, strict=True))
     ratio = statistics.median(b / a for a, b in pairs)
     if not rows or rows[-1]["section"] != section:
-        print(f"\n{section:<52}{'base':>12}{'ours':>12}{'ratio':>8}{'more':>10}")
+        print(f"\n{section:<52}{'base':>12}{'charm':>12}{'ratio':>8}{'more':>10}")
     name = f"{what}, {unit}"
-    print(f"  {name:<50}{base:>12,.1f}{ours:>12,.1f}{ratio:>8.2f}{ours - base:>10,.1f}")
-    row = {"section": section, "what": what, "unit": unit, "base": base, "ours": ours}
+    print(f"  {name:<50}{base:>12,.1f}{measured:>12,.1f}{ratio:>8.2f}{measured - base:>10,.1f}")
+    row = {"section": section, "what": what, "unit": unit, "base": base, "measured": measured}
     rows.append({**row, "ratio": round(ratio, 4)})
 
 
@@ -72,7 +72,7 @@ def report(section: str, what: str, unit: str, pairs: list[tuple[float, float]])
 
 
 class Hook:
-    """A charm's folder as Juju would have it, and hook tools that do nothing."""
+    """A charm's folder as Juju makes it, and hook tools that do nothing."""
 
     def __init__(self, source: pathlib.Path, folder: pathlib.Path) -> None:
         self.folder = folder
@@ -107,7 +107,7 @@ class Hook:
         )
 
     def milliseconds(self, event: str, slug: str) -> tuple[float, float]:
-        """Return what one event takes, on the clock and of the CPU, hook tools included."""
+        """Return the milliseconds that one event takes, by the clock and of the CPU."""
         begin = time.perf_counter()
         process = self.popen(event, slug)
         _, status, usage = os.wait4(process.pid, 0)
@@ -121,43 +121,45 @@ class Hook:
 
     def peak_mib(self, event: str, slug: str) -> float:
         """Return the peak memory of the Python process of one event, in MiB."""
-        # What this process measured of its child would include what the fork has copied.
+        # Measured from here, the peak would include memory that the fork copies.
         with self.popen(event, slug, "time", "--format=%M", sys.executable) as process:
             return int(process.communicate()[1]) / 1024
 
 
 def measure_hooks(folder: pathlib.Path) -> None:
-    """Compare the charm with the floor, in the events that a unit meets most."""
-    section = "A hook as a process, beside a charm of ten lines"
+    """Compare the charm with the floor, in the most frequent events."""
+    section = "Hook, compared with a charm of ten lines"
     floor = Hook(HERE / "floor.py", folder / "floor")
-    ours = Hook(pathlib.Path(charm.__file__), folder / "ours")
+    measured = Hook(pathlib.Path(charm.__file__), folder / "charm")
     for event in ("update-status", "config-changed"):
         slugs = ["example" if event == "update-status" else f"slug-{i}" for i in range(PAIRS)]
         for slug in slugs[:2]:  # These fill the caches.
             floor.milliseconds(event, slug)
-            ours.milliseconds(event, slug)
+            measured.milliseconds(event, slug)
         pairs = [
-            (floor.milliseconds(event, slug), ours.milliseconds(event, slug)) for slug in slugs
+            (floor.milliseconds(event, slug), measured.milliseconds(event, slug)) for slug in slugs
         ]
-        report(section, event, "wall ms", [(base[0], our[0]) for base, our in pairs])
-        report(section, event, "CPU ms", [(base[1], our[1]) for base, our in pairs])
-        pairs = [(floor.peak_mib(event, slug), ours.peak_mib(event, slug)) for slug in slugs[:9]]
+        report(section, event, "wall ms", [(base[0], hook[0]) for base, hook in pairs])
+        report(section, event, "CPU ms", [(base[1], hook[1]) for base, hook in pairs])
+        pairs = [
+            (floor.peak_mib(event, slug), measured.peak_mib(event, slug)) for slug in slugs[:9]
+        ]
         report(section, event, "peak MiB", pairs)
     with other_processes(5000):
         pairs = [
             (
                 floor.milliseconds("update-status", "")[0],
-                ours.milliseconds("update-status", "example")[0],
+                measured.milliseconds("update-status", "example")[0],
             )
             for _ in range(PAIRS)
         ]
     report(section, "update-status, 5,000 processes", "wall ms", pairs)
-    show_imports(floor, ours)
-    show_calls(ours, folder / "profile")
+    show_imports(floor, measured)
+    show_calls(measured, folder / "profile")
 
 
-def show_imports(floor: Hook, ours: Hook) -> None:
-    """Print which imports ours has beyond those of the floor, and their milliseconds."""
+def show_imports(floor: Hook, measured: Hook) -> None:
+    """Print the charm's imports that the floor doesn't have, and their milliseconds."""
 
     def imports(hook: Hook) -> dict[str, float]:
         command = (sys.executable, "-X", "importtime")
@@ -168,32 +170,32 @@ def show_imports(floor: Hook, ours: Hook) -> None:
 
     known = imports(floor)
     totals = collections.defaultdict[str, float](float)
-    for name, milliseconds in imports(ours).items():
+    for name, milliseconds in imports(measured).items():
         if name not in known:
             totals[".".join(name.split(".")[:2])] += milliseconds
-    print("\nImports that the floor does not have, ms")
+    print("\nImports that the floor doesn't have, ms")
     for name, milliseconds in sorted(totals.items(), key=lambda item: -item[1])[:8]:
         print(f"  {name:<50}{milliseconds:>12.1f}")
 
 
-def show_calls(ours: Hook, profile: pathlib.Path) -> None:
-    """Print where an update-status spends its time once everything is imported."""
+def show_calls(measured: Hook, profile: pathlib.Path) -> None:
+    """Print how update-status spends its time after the imports."""
     command = (sys.executable, "-m", "cProfile", "-o", str(profile))
-    with ours.popen("update-status", "example", *command):
+    with measured.popen("update-status", "example", *command):
         pass
     # https://docs.python.org/3/library/profile.html#pstats.Stats.get_stats_profile
     functions = pstats.Stats(str(profile)).get_stats_profile().func_profiles
-    print("\nCalls in update-status, ms with the profiler's own")
+    print("\nCalls in update-status, ms, including the profiler's own time")
     for name, function in sorted(functions.items(), key=lambda item: -item[1].cumtime):
         file = pathlib.Path(function.file_name)
-        ours_or_tool = file.parent == ours.charm.parent or file.parent.name == "hookcmds"
-        if ours_or_tool and function.cumtime >= 0.001:
+        relevant = file.parent == measured.charm.parent or file.parent.name == "hookcmds"
+        if relevant and function.cumtime >= 0.001:
             print(f"  {file.name + ' ' + name:<50}{function.cumtime * 1000:>12.1f}")
 
 
 @contextlib.contextmanager
 def other_processes(number: int) -> collections.abc.Generator[None]:
-    """Have so many processes that do nothing."""
+    """Run a number of processes that do nothing, until the block ends."""
     script = f"for i in $(seq {number}); do sleep 600 & done; echo; wait"
     command = ["sh", "-c", script]
     with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process:
@@ -205,13 +207,13 @@ def other_processes(number: int) -> collections.abc.Generator[None]:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-# A handler beside the raw program
+# A handler, compared with the program itself
 
 
 def milliseconds_until(
     action: collections.abc.Callable[[], object], effect: collections.abc.Callable[[], bool]
 ) -> float:
-    """Return the milliseconds from the call of an action until its effect is there."""
+    """Run an action, and return the milliseconds until it has an effect."""
     begin = time.perf_counter()
     action()
     while not effect():
@@ -231,7 +233,7 @@ def measure_life(
     change: collections.abc.Callable[[int], object],
     stop: collections.abc.Callable[[int], object],
 ) -> dict[str, float]:
-    """Return how many milliseconds each part of a life takes; change and stop get the PID."""
+    """Return the milliseconds of each step. The last two get the process number."""
     started = milliseconds_until(start, lambda: is_in_force("example"))
     [pid] = machine.tinyproxies()
     changed = milliseconds_until(lambda: change(pid), lambda: is_in_force("foo"))
@@ -242,7 +244,7 @@ def measure_life(
 
 
 def measure_handlers() -> None:
-    """Compare the handlers with what tinyproxy takes, started, signalled and stopped by hand."""
+    """Compare the handlers with starting, signalling and stopping tinyproxy by hand."""
 
     def start_by_hand() -> None:
         tinyproxy.ensure_config(charm.PORT, "example")
@@ -262,15 +264,15 @@ def measure_handlers() -> None:
         base = measure_life(
             start_by_hand, change_by_hand, lambda pid: os.kill(pid, signal.SIGTERM)
         )
-        ours = measure_life(
+        measured = measure_life(
             lambda: run("start", "example"),
             lambda _: run("config_changed", "foo"),
             lambda _: run("stop", "foo"),
         )
         for what, milliseconds in base.items():
-            pairs[what].append((milliseconds, ours[what]))
+            pairs[what].append((milliseconds, measured[what]))
     for what, values in pairs.items():
-        report("A handler until its effect, beside the raw program", what, "ms", values)
+        report("Handler, compared with the program itself", what, "ms", values)
 
 
 # The proxy under load
@@ -296,7 +298,7 @@ def nginx(folder: pathlib.Path) -> collections.abc.Generator[str]:
 
 
 def wrk(url: str, connections: int) -> Result:
-    """Return the requests a second that a URL answers, and the 99th percentile of their ms."""
+    """Return the requests per second, and the 99th percentile of their milliseconds."""
     command = ["wrk", "--latency", "-t2", f"-c{connections}", f"-d{WRK_SECONDS}s", url]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     [rate] = re.findall(r"Requests/sec: +([\d.]+)", text)
@@ -305,13 +307,13 @@ def wrk(url: str, connections: int) -> Result:
 
 
 def report_wrk(section: str, what: str, pairs: list[tuple[Result, Result]]) -> None:
-    """Report both figures of many runs of wrk and of the runs beside them."""
+    """Report both figures of pairs of runs."""
     for n, unit in enumerate(("requests/s", "99th percentile ms")):
-        report(section, what, unit, [(base[n], ours[n]) for base, ours in pairs])
+        report(section, what, unit, [(base[n], measured[n]) for base, measured in pairs])
 
 
 def measure_load(folder: pathlib.Path) -> None:
-    """Compare this charm's configuration with the tutorial's, and with no proxy at all."""
+    """Compare the charm's configuration with the tutorial's, and with no proxy."""
 
     def write_tutorial_config() -> None:
         tinyproxy.CONFIG_FILE.write_text(
@@ -330,15 +332,17 @@ def measure_load(folder: pathlib.Path) -> None:
             tutorial: list[tuple[Result, Result]] = []
             direct: list[tuple[Result, Result]] = []
             for _ in range(ROUNDS):
-                ours = proxy(lambda: tinyproxy.ensure_config(charm.PORT, "example"), connections)
-                tutorial.append((proxy(write_tutorial_config, connections), ours))
-                direct.append((wrk(tinyproxy.UPSTREAM_URL, connections), ours))
-            for name, results in (("the tutorial's lines", tutorial), ("no proxy", direct)):
-                report_wrk(f"{connections} connections, beside {name}", "wrk", results)
+                measured = proxy(
+                    lambda: tinyproxy.ensure_config(charm.PORT, "example"), connections
+                )
+                tutorial.append((proxy(write_tutorial_config, connections), measured))
+                direct.append((wrk(tinyproxy.UPSTREAM_URL, connections), measured))
+            for name, results in (("the tutorial", tutorial), ("no proxy", direct)):
+                report_wrk(f"{connections} connections, compared with {name}", "wrk", results)
 
 
 def measure_reloads() -> None:
-    """Print the longest time without an answer in 1,500 reloads, with eight more clients."""
+    """Print the longest time without a response in 1,500 reloads with eight more clients."""
     unit = machine.Unit()
     assert unit.run("start") == "active"
     active = 0
@@ -348,7 +352,7 @@ def measure_reloads() -> None:
             active += unit.run("config_changed") == "active"
     tinyproxy.stop()
     print(f"\nOf 1,500 reloads with 8 clients, {active} end active")
-    print(f"  the longest time without an answer: {client.outage() * 1000:.0f} ms")
+    print(f"  the longest time without a response: {client.outage() * 1000:.0f} ms")
 
 
 # Several units
@@ -356,7 +360,7 @@ def measure_reloads() -> None:
 
 def measure_units(folder: pathlib.Path) -> None:
     """Compare units behind HAProxy with one unit that clients reach directly."""
-    section = "200 connections to units behind HAProxy, beside one unit"
+    section = "HAProxy, 200 connections, compared with one unit"
     with nginx(folder) as url, contextlib.ExitStack() as stack:
         port = url.rstrip("/").rpartition(":")[2]
         units: list[balancing.IsolatedUnit] = []
@@ -379,11 +383,11 @@ def measure_units(folder: pathlib.Path) -> None:
 
 
 def measure_package() -> None:
-    """Print what the packed charm weighs, and which dependency brings what."""
+    """Print the size of the packed charm and of each dependency."""
     try:
         path = packed.find()
     except FileNotFoundError as e:
-        print(f"\nThe package is not measured. {e}")
+        print(f"\nThe package isn't measured. {e}")
         return
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()

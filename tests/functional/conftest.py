@@ -1,13 +1,14 @@
 """Fixtures of the functional tests. They leave the machine as it was before."""
 
 import pathlib
+import subprocess
 
 import pytest
 
 import tinyproxy
 from tests import packed as the_package
+from tests.functional import archive, packed_unit
 from tests.functional import machine as the_machine
-from tests.functional import packed_unit
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -16,6 +17,16 @@ def machine():
     if reason := the_machine.refusal():
         pytest.exit(f"Nothing was touched. {reason}", returncode=1)
     with the_machine.cleaning():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def small_archive(machine: None, tmp_path_factory: pytest.TempPathFactory):
+    """Make APT use an archive of tinyproxy alone. Hooks of the packed charm use Debian's."""
+    folder = tmp_path_factory.mktemp("archive")
+    for command in (["apt-get", "update"], ["apt-get", "download", "tinyproxy-bin"]):
+        subprocess.run(command, check=True, capture_output=True, cwd=folder)
+    with archive.used(archive.create(folder), folder):
         yield
 
 

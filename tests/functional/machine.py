@@ -113,7 +113,9 @@ def debian_packages(*names: str) -> collections.abc.Generator[None]:
         return {line.split()[1] for line in lines.splitlines() if line.startswith("installed")}
 
     def apt_get(*arguments: str) -> None:
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        # APT_CONFIG can name a small archive. These packages are in Debian's.
+        changes = {"APT_CONFIG": os.devnull, "DEBIAN_FRONTEND": "noninteractive"}
+        environment = {**os.environ, **changes}
         command = ["apt-get", "--yes", *arguments]
         subprocess.run(command, check=True, capture_output=True, env=environment)
 

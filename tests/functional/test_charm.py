@@ -4,7 +4,6 @@ import collections.abc
 import contextlib
 import dataclasses
 import fcntl
-import hashlib
 import os
 import pathlib
 import shutil
@@ -20,7 +19,7 @@ from ops import testing
 import charm
 import tinyproxy
 from tests import asking, slugs
-from tests.functional import life, machine
+from tests.functional import archive, life, machine
 
 PORT_TAKEN = "blocked: Port 8000 is taken: stop the program that uses it"
 # After each of these events, the unit must serve.
@@ -455,21 +454,6 @@ def test_upgraded_package_takes_effect(serving_unit: machine.Unit):
 
 
 @contextlib.contextmanager
-def archive(sources: str, folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
-    """Make APT use only the archive of a sources.list file."""
-    (folder / "sources.list").write_text(sources)
-    (folder / "lists").mkdir()
-    (folder / "apt.conf").write_text(
-        f'Dir::Etc::sourcelist "{folder}/sources.list";\n'
-        'Dir::Etc::sourceparts "/dev/null";\n'
-        f'Dir::State::lists "{folder}/lists";\n'
-    )
-    with monkeypatch.context() as patch:
-        patch.setenv("APT_CONFIG", str(folder / "apt.conf"))
-        yield
-
-
-@contextlib.contextmanager
 def apt_lock(path: str, seconds: float):
     """Hold one of APT's locks for some seconds, as another process that uses APT does."""
     with open(path, "a") as lock:
@@ -487,17 +471,15 @@ def fail_to_install(unit: machine.Unit) -> str:
     return str(excinfo.value.__cause__)
 
 
-def test_install_fails_and_succeeds_the_next_time(
-    new_unit: machine.Unit, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_install_fails_and_succeeds_the_next_time(new_unit: machine.Unit, tmp_path: pathlib.Path):
     unreachable = tmp_path / "unreachable"
     unreachable.mkdir()
-    with archive("deb http://127.0.0.1:1/ stable main\n", unreachable, monkeypatch):
+    with archive.used("deb http://127.0.0.1:1/ stable main\n", unreachable):
         assert "Could not connect to 127.0.0.1:1" in fail_to_install(new_unit)
 
     vacant = tmp_path / "vacant"
     vacant.mkdir()
-    with archive("", vacant, monkeypatch):
+    with archive.used("", vacant):
         assert "Unable to locate package tinyproxy-bin" in fail_to_install(new_unit)
 
     assert not tinyproxy.is_installed()
@@ -524,41 +506,34 @@ def test_lock_of_apt_is_waited_for(
 
 
 @pytest.fixture
-def repository(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+def preferences(tmp_path: pathlib.Path):
     """Make APT find two versions of a package with this name, and prefer the older one."""
-    stanzas = ""
     for version in ("0.1", "9.9"):
         program = tmp_path / version / "usr" / "bin" / "tinyproxy"
         program.parent.mkdir(parents=True)
         program.write_text(f"#!/bin/sh\necho tinyproxy {version}\n")
         program.chmod(0o755)
-        control = f"Package: tinyproxy-bin\nVersion: {version}\nArchitecture: all\n"
-        control += "Maintainer: Nobody <nobody@example.com>\nDescription: test\n"
-        (tmp_path / version / "DEBIAN").mkdir()
-        (tmp_path / version / "DEBIAN" / "control").write_text(control)
-        deb = tmp_path / f"{version}.deb"
-        command = ["dpkg-deb", "--build", str(tmp_path / version), str(deb)]
-        subprocess.run(command, check=True, capture_output=True)
-        digest = hashlib.sha256(deb.read_bytes()).hexdigest()
-        stanzas += (
-            f"{control}Filename: ./{deb.name}\nSize: {deb.stat().st_size}\nSHA256: {digest}\n\n"
+        control = tmp_path / version / "DEBIAN" / "control"
+        control.parent.mkdir()
+        control.write_text(
+            f"Package: tinyproxy-bin\nVersion: {version}\nArchitecture: all\n"
+            "Maintainer: Nobody <nobody@example.com>\nDescription: test\n"
         )
-    (tmp_path / "Packages").write_text(stanzas)
+        command = ["dpkg-deb", "--build", str(tmp_path / version), f"{tmp_path / version}.deb"]
+        subprocess.run(command, check=True, capture_output=True)
     preferences = tmp_path / "preferences"
-    with archive(f"deb [trusted=yes] file:{tmp_path} ./\n", tmp_path, monkeypatch):
-        with (tmp_path / "apt.conf").open("a") as file:
-            file.write(f'Dir::Etc::preferences "{preferences}";\nAPT::Sandbox::User "root";\n')
-        preferences.write_text("Package: tinyproxy-bin\nPin: version 0.1\nPin-Priority: 900\n")
+    preferences.write_text("Package: tinyproxy-bin\nPin: version 0.1\nPin-Priority: 900\n")
+    with archive.used(archive.create(tmp_path), tmp_path):
         yield preferences
-        machine.clean()
+    machine.clean()
 
 
 def test_install_takes_the_version_that_apt_prefers(
-    new_unit: machine.Unit, repository: pathlib.Path
+    new_unit: machine.Unit, preferences: pathlib.Path
 ):
     new_unit.run("install")
     assert new_unit.state.workload_version == "0.1"
-    repository.unlink()
+    preferences.unlink()
     new_unit.run("install")
     assert new_unit.state.workload_version == "9.9"
 

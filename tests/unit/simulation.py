@@ -15,6 +15,8 @@ import tinyproxy
 
 PID = 4321
 
+original_stat = os.stat
+
 
 class Machine:
     """A machine in a folder, on which commands and signals have effects on a tinyproxy."""
@@ -28,6 +30,7 @@ class Machine:
         self.seconds = 0.0
         self.step = 0
         self.commands: list[str] = []
+        self.timeouts: list[float] = []  # Of each command, in seconds
         self.outputs: dict[str, str | Exception] = {}
         self.signals: list[tuple[int, int]] = []
         self.ended_by = {signal.SIGTERM, signal.SIGKILL}
@@ -35,10 +38,13 @@ class Machine:
         self.reloads = True
         self.starts = True
         self.threads = 2  # Of each process
+        self.programs = {"tinyproxy": str(self.program)}
+        self.program_changed = 1000
         self.bind_errors: dict[int, int] = {}  # By the family of addresses
         for path in (self.pid_file, self.proc / "locks", self.program):
             path.parent.mkdir(parents=True)
         (self.proc / "locks").touch()
+        self.program.touch()
 
     def add(
         self,
@@ -89,10 +95,19 @@ class Machine:
         with os.scandir(path) as entries:
             return [entry.name for entry in entries]
 
-    def check_output(self, command: tuple[str, ...], **options: object) -> str:
-        assert options["stderr"] == subprocess.PIPE
-        assert options["timeout"]
+    def stat(self, path: str | pathlib.Path, **options: bool) -> os.stat_result:
+        result = original_stat(path, **options)
+        if path == str(self.program):
+            return os.stat_result((*result[:9], self.program_changed))
+        return result
+
+    def check_output(
+        self, command: tuple[str, ...], stderr: int, text: bool, timeout: float
+    ) -> str:
+        assert stderr == subprocess.PIPE
+        assert text
         self.commands.append(" ".join(command))
+        self.timeouts.append(timeout)
         output = self.outputs.get(command[0], "")
         if isinstance(output, Exception):
             raise output
@@ -115,6 +130,7 @@ class Connection:
 
     def __init__(self, machine: Machine):
         self.machine = machine
+        self.timeout = 0.0
 
     def __enter__(self):
         return self
@@ -123,9 +139,11 @@ class Connection:
         pass
 
     def settimeout(self, seconds: float):
-        assert seconds == 1
+        self.timeout = seconds
 
     def connect(self, address: tuple[str, int]):
+        assert self.timeout == 1
+        assert address[1] < 65536  # With another port, a real socket raises OverflowError.
         if not self.machine.in_force:
             raise ConnectionRefusedError
         assert address == ("127.0.0.1", 8000)
@@ -134,7 +152,8 @@ class Connection:
         self.found = request == f"GET /{self.machine.in_force} HTTP/1.0\r\n\r\n".encode()
 
     def recv(self, size: int) -> bytes:
-        return b"HTTP/1.0 301 Moved"[:size] if self.found else b"HTTP/1.0 400 Bad Request"[:size]
+        assert size == 32
+        return b"HTTP/1.0 301 Moved" if self.found else b"HTTP/1.0 400 Bad Request"
 
 
 def chown(path: pathlib.Path, group: str):
@@ -155,12 +174,13 @@ def simulate(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Machine
     monkeypatch.setattr("tinyproxy._APT_LOCKS", locks)
     monkeypatch.setattr("os.kill", machine.kill)
     monkeypatch.setattr("os.listdir", machine.listdir)
+    monkeypatch.setattr("os.stat", machine.stat)
     monkeypatch.setattr("socket.socket", functools.partial(Connection, machine))
     monkeypatch.setattr("socket.create_server", machine.create_server)
     monkeypatch.setattr("subprocess.check_output", machine.check_output)
     monkeypatch.setattr("time.monotonic", lambda: machine.seconds)
     monkeypatch.setattr("time.sleep", machine.sleep)
-    monkeypatch.setattr("shutil.which", {"tinyproxy": str(machine.program)}.get)
+    monkeypatch.setattr("shutil.which", machine.programs.get)
     monkeypatch.setattr("shutil.chown", chown)
     for name in ("http_proxy", "no_proxy", "HTTP_PROXY", "NO_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
