@@ -98,7 +98,7 @@ class TinyproxyCharm(ops.CharmBase):
             return
         try:
             changed = tinyproxy.ensure_config(PORT, self.load_config(TinyproxyConfig).slug)
-        except ValueError:  # The status shows it. The former settings stay in force, if any.
+        except ValueError:  # _on_collect_unit_status reports it. Former settings stay in force.
             if not tinyproxy.is_configured():
                 return
             changed = False

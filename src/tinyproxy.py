@@ -21,9 +21,9 @@ CONFIG_FILE = pathlib.Path("/etc/tinyproxy/tinyproxy.conf")
 PID_FILE = pathlib.Path("/var/run/tinyproxy.pid")
 UPSTREAM_URL = "http://www.example.com/"
 _APT_LOCKS = ("/var/lib/apt/lists/lock", "/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock")
-_MAX_CLIENTS = 4096  # Each client takes two open files: its connection and one to the upstream.
+_MAX_CLIENTS = 4096  # Each takes two open files, and tinyproxy has a limit of 16,384 below.
 _PROC = pathlib.Path("/proc")
-_SERVICE = "juju-tinyproxy.service"  # Its properties: man systemd.service
+_SERVICE = "juju-tinyproxy.service"  # A crash heals in half a second: man systemd.service
 _SYSTEMD = pathlib.Path("/run/systemd/system")  # It exists where systemd runs: man sd_booted
 _SERVICE_COMMAND = f"""
     systemd-run --unit={_SERVICE} --collect --quiet -p Restart=always -p RestartSec=200ms
@@ -96,7 +96,7 @@ def get_version() -> str:
 def install() -> None:
     """Install or upgrade to the version that APT prefers; raise RuntimeError if APT fails."""
     _wait_for_apt()
-    _run("apt-get", "update", "--error-on=any", seconds=300)
+    _run("apt-get", "update", "--error-on=any", seconds=300)  # Some mirrors are slow.
     # Unlike charmlibs, this upgrades and follows pins. A version that's pinned here would vanish.
     _run("apt-get", "--yes", "-oDPkg::Lock::Timeout=60", "install", "tinyproxy-bin", seconds=600)
 
@@ -152,7 +152,7 @@ def is_serving() -> bool:
     """Return whether tinyproxy answers on the port and slug of its config file, or is full."""
     port, path = _read_config()
     with socket.socket() as client, contextlib.suppress(OSError):
-        client.settimeout(1)
+        client.settimeout(1)  # An answer takes milliseconds.
         client.connect(("127.0.0.1", port))
         # tinyproxy itself redirects /slug to /slug/, if and only if that slug is in force.
         client.sendall(f"GET {path.rstrip('/')} HTTP/1.0\r\n\r\n".encode())
@@ -163,7 +163,7 @@ def is_serving() -> bool:
 def reload_config() -> None:
     """Make tinyproxy serve what the config file says; raise what :func:`start` raises."""
     _signal(signal.SIGUSR1)
-    _wait_until(lambda: is_serving() or not is_running(), 2)
+    _wait_until(lambda: is_serving() or not is_running(), 2)  # This takes milliseconds.
     time.sleep(0.004)  # With many clients, a reload can crash tinyproxy, after 2 ms at most.
     if not is_serving():
         return start()
@@ -179,7 +179,7 @@ def start() -> None:
     command = _SERVICE_COMMAND if _SYSTEMD.is_dir() else "prlimit --nofile=16384 tinyproxy"
     _run(*command.split(), "-c", str(CONFIG_FILE))
     # Until it answers, it has no signal handlers, and a signal would end it.
-    if not _wait_until(is_serving, 10):
+    if not _wait_until(is_serving, 10):  # On a busy machine, this takes seconds.
         stop()
         raise RuntimeError("tinyproxy started, but doesn't answer: see journalctl -t tinyproxy")
     logger.info("Started tinyproxy: it serves %s", path)
@@ -190,7 +190,7 @@ def stop() -> None:
     if _SYSTEMD.is_dir():
         _run("systemctl", "stop", f"{_SERVICE}*")  # It's no error that no service has such a name.
     for number in (signal.SIGTERM, signal.SIGKILL):
-        if _wait_until(lambda number=number: not _signal(number), 2):
+        if _wait_until(lambda number=number: not _signal(number), 2):  # This takes 10 ms.
             return
     raise RuntimeError("tinyproxy doesn't end")
 
@@ -259,7 +259,7 @@ def _wait_until(condition: collections.abc.Callable[[], bool], seconds: float) -
     """Return whether the condition comes true within a number of seconds."""
     deadline = time.monotonic() + seconds
     while not (met := condition()) and time.monotonic() < deadline:
-        time.sleep(0.002)
+        time.sleep(0.002)  # A longer pause would make each hook longer.
     return met
 
 
