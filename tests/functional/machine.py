@@ -63,13 +63,26 @@ def has_systemd() -> bool:
 
 
 def kill_tinyproxies() -> None:
-    """Kill the tests' tinyproxy, as a reboot does, and wait until it has ended."""
+    """Kill the units' tinyproxy, as a reboot does, and wait until it has ended.
+
+    A tinyproxy with another config file is left alone: whoever started it ends it.
+    """
+
+    def units_tinyproxies() -> list[int]:
+        found: list[int] = []
+        for pid in tinyproxies():
+            with contextlib.suppress(OSError):
+                command = pathlib.Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+                if "-c" not in command or str(tinyproxy.CONFIG_FILE) in command:
+                    found.append(pid)
+        return found
+
     if has_systemd():
         subprocess.run(["systemctl", "stop", "juju-tinyproxy.service*"], check=True)
-    for pid in tinyproxies():
+    for pid in units_tinyproxies():
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    if not wait_until(lambda: not tinyproxies() and not is_open(charm.PORT), seconds=10):
+    if not wait_until(lambda: not units_tinyproxies() and not is_open(charm.PORT), seconds=10):
         raise TimeoutError("tinyproxy doesn't end.")
 
 

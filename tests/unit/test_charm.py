@@ -42,6 +42,8 @@ class MockTinyproxy:
         self.port_taken = False
         self.apt_wait = ""
         self.proxy_problem = ""
+        self.failure = ""  # The error of install and start
+        self.ends_at_once = False
         self.config: tuple[int, str] | None = None
         self.calls: list[str] = []
 
@@ -50,6 +52,10 @@ class MockTinyproxy:
         changed = self.config != (port, slug)
         self.config = (port, slug)
         return changed
+
+    def fail(self) -> None:
+        if self.failure:
+            raise RuntimeError(self.failure)
 
     def get_apt_wait(self) -> str:
         return self.apt_wait
@@ -64,6 +70,7 @@ class MockTinyproxy:
 
     def install(self) -> None:
         self.calls.append("install")
+        self.fail()
         self.installed = True
 
     def is_configured(self) -> bool:
@@ -92,7 +99,8 @@ class MockTinyproxy:
 
     def start(self) -> None:
         self.calls.append("start")
-        self.running = not self.port_taken
+        self.fail()
+        self.running = not (self.port_taken or self.ends_at_once)
 
     def stop(self) -> None:
         self.calls.append("stop")
@@ -184,6 +192,34 @@ def apt_locked(tinyproxy_absent: MockTinyproxy):
 
 
 @pytest.fixture
+def apt_failing(tinyproxy_absent: MockTinyproxy):
+    """Replace the helper's functions, for an archive that doesn't have the package."""
+    tinyproxy_absent.failure = "Unable to locate package"
+    return tinyproxy_absent
+
+
+@pytest.fixture
+def package_removed(tinyproxy_crashed: MockTinyproxy):
+    """Replace the helper's functions, for a package that an operator has removed."""
+    tinyproxy_crashed.installed = False
+    return tinyproxy_crashed
+
+
+@pytest.fixture
+def start_failing(tinyproxy_installed: MockTinyproxy):
+    """Replace the helper's functions, for a tinyproxy that can't start."""
+    tinyproxy_installed.failure = "Syntax error on line 3"
+    return tinyproxy_installed
+
+
+@pytest.fixture
+def start_without_effect(tinyproxy_installed: MockTinyproxy):
+    """Replace the helper's functions, for a tinyproxy that ends right after its start."""
+    tinyproxy_installed.ends_at_once = True
+    return tinyproxy_installed
+
+
+@pytest.fixture
 def proxy_invalid(tinyproxy_running: MockTinyproxy):
     """Replace the helper's functions, for a model with a proxy that tinyproxy can't use."""
     tinyproxy_running.proxy_problem = "use http://HOST:PORT"
@@ -195,6 +231,17 @@ def port_of_another_unit(tinyproxy_running: MockTinyproxy, monkeypatch: pytest.M
     """Make Juju refuse the port, because another unit on the machine has it and serves."""
     monkeypatch.setattr("ops.Unit.open_port", conflict.open_port)
     return tinyproxy_running
+
+
+@pytest.fixture
+def juju_failing(tinyproxy_installed: MockTinyproxy, monkeypatch: pytest.MonkeyPatch):
+    """Make Juju fail to open a port, but not because of another unit."""
+
+    def open_port(unit: ops.Unit, protocol: str, port: int) -> None:
+        raise ops.ModelError("ERROR connection is shut down")
+
+    monkeypatch.setattr("ops.Unit.open_port", open_port)
+    return tinyproxy_installed
 
 
 def test_slug_valid():
@@ -245,20 +292,12 @@ def test_install_apt_locked(context: Context, apt_locked: MockTinyproxy):
     assert apt_locked.calls == ["install"]
 
 
-def test_install_fails(
-    context: Context, tinyproxy_absent: MockTinyproxy, monkeypatch: pytest.MonkeyPatch
-):
+def test_install_fails(context: Context, apt_failing: MockTinyproxy):
     """An error of APT fails the hook, so that Juju tries it again."""
-
-    def install():
-        raise RuntimeError("Unable to locate package")
-
-    monkeypatch.setattr("charm.tinyproxy.install", install)
-
     with pytest.raises(testing.errors.UncaughtCharmError) as excinfo:
         context.run(context.on.install(), testing.State())
 
-    assert str(excinfo.value.__cause__) == "Unable to locate package"
+    assert str(excinfo.value.__cause__) == apt_failing.failure
 
 
 def test_start(context: Context, tinyproxy_installed: MockTinyproxy):
@@ -304,30 +343,19 @@ def test_start_invalid_config_after_a_valid_one(
     assert state_out.unit_status == INVALID_SLUG_STATUS
 
 
-def test_start_fails(
-    context: Context, tinyproxy_installed: MockTinyproxy, monkeypatch: pytest.MonkeyPatch
-):
+def test_start_fails(context: Context, start_failing: MockTinyproxy):
     """An error of tinyproxy fails the hook, so that Juju tries it again."""
-
-    def start():
-        raise RuntimeError("Syntax error on line 3")
-
-    monkeypatch.setattr("charm.tinyproxy.start", start)
-
     with pytest.raises(testing.errors.UncaughtCharmError) as excinfo:
         context.run(context.on.start(), testing.State())
 
-    assert str(excinfo.value.__cause__) == "Syntax error on line 3"
+    assert str(excinfo.value.__cause__) == start_failing.failure
 
 
-def test_start_without_effect(
-    context: Context, tinyproxy_installed: MockTinyproxy, monkeypatch: pytest.MonkeyPatch
-):
+def test_start_without_effect(context: Context, start_without_effect: MockTinyproxy):
     """The status says if tinyproxy ends right after its start."""
-    monkeypatch.setattr("charm.tinyproxy.start", lambda: None)
-
     state_out = context.run(context.on.start(), testing.State())
 
+    assert start_without_effect.calls == ["start"]
     assert state_out.opened_ports == set()
     assert state_out.unit_status == NOT_RUNNING_STATUS
 
@@ -469,13 +497,11 @@ def test_update_status_invalid_config(context: Context, tinyproxy_installed: Moc
     assert state_out.unit_status == INVALID_SLUG_STATUS
 
 
-def test_update_status_package_removed_by_hand(context: Context, tinyproxy_crashed: MockTinyproxy):
+def test_update_status_package_removed_by_hand(context: Context, package_removed: MockTinyproxy):
     """The update-status event doesn't install a package that an operator has removed."""
-    tinyproxy_crashed.installed = False
-
     state_out = context.run(context.on.update_status(), testing.State(opened_ports=PORTS))
 
-    assert tinyproxy_crashed.calls == []
+    assert package_removed.calls == []
     assert state_out.opened_ports == set()
     assert state_out.unit_status == NOT_INSTALLED_STATUS
 
@@ -522,21 +548,13 @@ def test_port_of_another_unit(context: Context, port_of_another_unit: MockTinypr
     assert state_out.unit_status == OTHER_UNIT_STATUS
 
 
-def test_open_port_fails(
-    context: Context, tinyproxy_installed: MockTinyproxy, monkeypatch: pytest.MonkeyPatch
-):
+def test_open_port_fails(context: Context, juju_failing: MockTinyproxy):
     """Another error of Juju than a conflict fails the hook."""
-
-    def open_port(unit: ops.Unit, protocol: str, port: int) -> None:
-        raise ops.ModelError("ERROR connection is shut down")
-
-    monkeypatch.setattr("ops.Unit.open_port", open_port)
-
     with pytest.raises(testing.errors.UncaughtCharmError) as excinfo:
         context.run(context.on.start(), testing.State())
 
     assert isinstance(excinfo.value.__cause__, ops.ModelError)
-    assert tinyproxy_installed.calls == []
+    assert juju_failing.calls == []
 
 
 WEBSITE = testing.Relation("website", id=1)
