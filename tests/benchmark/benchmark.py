@@ -65,7 +65,7 @@ def report(section: str, what: str, unit: str, pairs: list[tuple[float, float]])
         print(f"\n{section:<52}{'base':>12}{'charm':>12}{'ratio':>8}{'more':>10}")
     name = f"{what}, {unit}"
     print(f"  {name:<50}{base:>12,.1f}{measured:>12,.1f}{ratio:>8.2f}{measured - base:>10,.1f}")
-    row = {"section": section, "what": what, "unit": unit, "base": base, "measured": measured}
+    row = {"section": section, "what": what, "unit": unit, "base": base, "charm": measured}
     rows.append({**row, "ratio": round(ratio, 4)})
 
 
