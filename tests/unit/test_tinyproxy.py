@@ -102,6 +102,7 @@ def test_ensure_config_writes_into_a_private_file(
         ("http://squid.internal:3128", "squid.internal:3128"),
         ("http://squid.internal", "squid.internal:80"),
         ("http://10.0.0.1:65535/", "10.0.0.1:65535"),
+        ("http://10.0.0.1:1/", "10.0.0.1:1"),
         ("http://user:secret@squid:3128", "user:secret@squid:3128"),
         ("http://user:%24%2F:%25@squid:3128", "user:$/:%@squid:3128"),
         (f"http://user:{'x' * 232}@squid:3128", f"user:{'x' * 232}@squid:3128"),
