@@ -375,7 +375,7 @@ def measure_units(folder: pathlib.Path) -> None:
             haproxy.configure(units)
             pairs: list[tuple[Result, Result]] = []
             with haproxy.running():
-                time.sleep(1)
+                haproxy.wait(units)
                 for _ in range(ROUNDS):
                     direct = wrk(f"http://{units[0].address}:{charm.PORT}/example/", 200)
                     pairs.append((direct, wrk(f"http://127.0.0.1:{balancing.PORT}/example/", 200)))

@@ -24,6 +24,7 @@ def machine():
 def small_archive(machine: None, tmp_path_factory: pytest.TempPathFactory):
     """Make APT use an archive of tinyproxy alone. Hooks of the packed charm use Debian's."""
     folder = tmp_path_factory.mktemp("archive")
+    assert the_machine.wait_until(lambda: not tinyproxy.get_apt_wait(), seconds=300)
     for command in (["apt-get", "update"], ["apt-get", "download", "tinyproxy-bin"]):
         subprocess.run(command, check=True, capture_output=True, cwd=folder)
     with archive.used(archive.create(folder), folder):

@@ -74,5 +74,6 @@ def test_no_request_fails(units: list[balancing.IsolatedUnit], haproxy: balancin
             assert unit.run("config_changed") == "active"
     print(f"{len(client.answered) + client.failed} requests, {client.failed} failed")
     assert client.failed == 0
+    assert len(client.answered) > 100
 
     assert_both_are_used(units)

@@ -53,7 +53,7 @@ class MockTinyproxy:
         self.config = (port, slug)
         return changed
 
-    def fail(self) -> None:
+    def _fail(self) -> None:
         if self.failure:
             raise RuntimeError(self.failure)
 
@@ -70,7 +70,7 @@ class MockTinyproxy:
 
     def install(self) -> None:
         self.calls.append("install")
-        self.fail()
+        self._fail()
         self.installed = True
 
     def is_configured(self) -> bool:
@@ -99,7 +99,7 @@ class MockTinyproxy:
 
     def start(self) -> None:
         self.calls.append("start")
-        self.fail()
+        self._fail()
         self.running = not (self.port_taken or self.ends_at_once)
 
     def stop(self) -> None:
